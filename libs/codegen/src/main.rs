@@ -95,8 +95,7 @@ fn generate(proto: &Path, out: &Path, target: &Target) -> Result<()> {
         .bytes(".flumina.runner.v1.LogsResponse.data")
         .bytes(".flumina.pipelines.v1.ReadLogsResponse.data")
         .bytes(".flumina.pipelines.v1.ReadArtifactResponse.data")
-        // Generated comments are prose and indented examples, not Rust.
-        .disable_comments(["."; 0]);
+        .build_transport(false);
     for (package, path) in target.externs {
         builder = builder.extern_path(*package, *path);
     }

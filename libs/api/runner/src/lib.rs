@@ -1,1 +1,12 @@
+//! `flumina.runner.v1`: workloads.
+//!
+//! Generated from `proto/` by `cargo xtask codegen`; do not edit `gen/`.
 
+/// Messages, clients and servers.
+#[allow(clippy::all, missing_docs)]
+pub mod v1 {
+    include!("gen/flumina.runner.v1.rs");
+}
+
+/// The encoded `FileDescriptorSet` of the package and its imports, with options.
+pub const DESCRIPTOR: &[u8] = include_bytes!("gen/descriptor.bin");
