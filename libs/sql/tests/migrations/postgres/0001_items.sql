@@ -1,0 +1,5 @@
+CREATE TABLE items (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    amount BIGINT NOT NULL CHECK (amount >= 0),
+    parent TEXT REFERENCES items (id)
+);
