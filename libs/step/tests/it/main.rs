@@ -1,0 +1,4 @@
+//! The contract against what real SDKs write.
+
+mod placeholders;
+mod template;
