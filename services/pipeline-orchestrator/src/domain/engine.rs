@@ -1,0 +1,344 @@
+//! The engine: what an event does to a run.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use clock::Timestamp;
+use ids::TaskId;
+
+use super::event::{Effect, Event, Outcome, StepError};
+use super::model::{Cancel, Entered, Run, Task};
+use super::resolve::Unresolved;
+use super::state::RunState;
+use super::status::{RunAction, RunStatus, TaskAction, TaskKind, TaskStatus};
+
+/// Takes an event into a run.
+///
+/// `ids` gives a number that was never given before; [`RunState::ids_needed`] says how many it may be asked for. What
+/// changed is to be written in one transaction, then the effects are to be done.
+///
+/// # Errors
+/// The run is not what the engine made; `state` is then not to be used any more.
+pub fn step(
+    state: &mut RunState,
+    event: Event,
+    now: Timestamp,
+    ids: &mut dyn FnMut() -> i64,
+) -> Result<Outcome, StepError> {
+    let mut engine = Engine {
+        state,
+        now,
+        ids,
+        outcome: Outcome::default(),
+        touched: HashSet::new(),
+        ended: VecDeque::new(),
+        ready: VecDeque::new(),
+    };
+    match event {
+        Event::Start => engine.start()?,
+        Event::Workload(update) => engine.workload_updated(update)?,
+        Event::LaunchRefused {
+            workload_id,
+            reason,
+            message,
+        } => {
+            engine.launch_refused(&workload_id, reason, message)?;
+        }
+        Event::ArtifactLookedUp { task, found } => {
+            engine.artifact_looked_up(task, found.map(|artifact| *artifact))?;
+        }
+        Event::Terminate { reason } => engine.terminate(reason)?,
+    }
+    engine.drain()?;
+    Ok(engine.finish())
+}
+
+/// One step in the making.
+pub(super) struct Engine<'a> {
+    pub(super) state: &'a mut RunState,
+    pub(super) now: Timestamp,
+    pub(super) ids: &'a mut dyn FnMut() -> i64,
+    pub(super) outcome: Outcome,
+    touched: HashSet<TaskId>,
+    /// Tasks that ended and whose groups do not know yet. They go first, so that a failure is known before anything
+    /// else starts.
+    ended: VecDeque<TaskId>,
+    /// Tasks whose dependencies have all succeeded.
+    pub(super) ready: VecDeque<TaskId>,
+}
+
+impl Engine<'_> {
+    fn start(&mut self) -> Result<(), StepError> {
+        match self.state.run.status {
+            RunStatus::Pending => {}
+            RunStatus::Running
+            | RunStatus::Succeeded
+            | RunStatus::Failed
+            | RunStatus::Canceling
+            | RunStatus::Canceled => return Ok(()),
+        }
+        self.act_run(RunAction::Start)?;
+        self.create_root()
+    }
+
+    fn terminate(&mut self, reason: String) -> Result<(), StepError> {
+        let run = &mut self.state.run;
+        if run.status.ended() || run.body.cancel.is_some() {
+            return Ok(());
+        }
+        run.body.cancel = Some(Cancel {
+            reason: reason.clone(),
+            at: self.now,
+        });
+        if run.status == RunStatus::Pending {
+            return self.end_run_stopped();
+        }
+        self.act_run(RunAction::Cancel)?;
+        let open = self
+            .state
+            .tasks
+            .values()
+            .filter(|task| !task.status.ended());
+        let open: Vec<TaskId> = open.map(|task| task.id).collect();
+        for id in open {
+            self.cancel(id, &reason)?;
+        }
+        Ok(())
+    }
+
+    fn cancel(&mut self, id: TaskId, reason: &str) -> Result<(), StepError> {
+        let task = self.state.task(id)?;
+        if task.status == TaskStatus::Pending {
+            let message = "not started because the run was stopped".to_owned();
+            return self.act_because(id, TaskAction::End, "TERMINATED", message);
+        }
+        let stop = task
+            .open_attempt()
+            .map(|attempt| attempt.workload_id.clone());
+        let kind = task.kind;
+        self.act_because(id, TaskAction::Cancel, "TERMINATED", reason.to_owned())?;
+        match kind {
+            TaskKind::Container => {
+                self.outcome
+                    .effects
+                    .extend(stop.map(|workload_id| Effect::Stop {
+                        workload_id,
+                        reason: reason.to_owned(),
+                    }))
+            }
+            // A question that is asked can be left alone.
+            TaskKind::Importer => self.act(id, TaskAction::End)?,
+            TaskKind::Root | TaskKind::Dag => {}
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self) -> Result<(), StepError> {
+        loop {
+            if let Some(id) = self.ended.pop_front() {
+                self.settle(id)?;
+            } else if let Some(id) = self.ready.pop_front() {
+                self.begin(id)?;
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    fn finish(mut self) -> Outcome {
+        let changes = &mut self.outcome.changes;
+        if self.touched.is_empty() && !changes.run && changes.artifacts.is_empty() {
+            return self.outcome;
+        }
+        changes.run = true;
+        self.state.run.version += 1;
+        let version = self.state.run.version;
+        for id in changes.inserted.iter().chain(&changes.updated) {
+            if let Some(task) = self.state.tasks.get_mut(id) {
+                task.version = version;
+            }
+        }
+        self.outcome
+    }
+
+    /// Ends the run as its root ended.
+    pub(super) fn end_run(&mut self, root: TaskId) -> Result<(), StepError> {
+        let root = self.state.task(root)?;
+        match root.status {
+            TaskStatus::Succeeded | TaskStatus::Cached => {
+                self.state.run.body.outputs = root.body.outputs.clone();
+                self.act_run(RunAction::Succeed)?;
+            }
+            TaskStatus::Failed => {
+                let message = self.failure();
+                let body = &mut self.state.run.body;
+                (body.reason, body.message) = ("TASK_FAILED".to_owned(), message);
+                self.act_run(RunAction::Fail)?;
+            }
+            TaskStatus::Canceled => return self.end_run_stopped(),
+            // The root waits for nothing, and only tasks that ended are settled.
+            TaskStatus::Pending
+            | TaskStatus::Ready
+            | TaskStatus::Running
+            | TaskStatus::Canceling
+            | TaskStatus::Skipped => {}
+        }
+        Ok(())
+    }
+
+    fn end_run_stopped(&mut self) -> Result<(), StepError> {
+        let failure = self.state.run.body.failed_task.map(|_| self.failure());
+        let body = &mut self.state.run.body;
+        let reason = body.cancel.as_ref().map_or("", |cancel| &cancel.reason);
+        let mut message = format!("stopped: {reason}");
+        if let Some(failure) = failure {
+            message = format!("{message}; before that {failure}");
+        }
+        (body.reason, body.message) = ("TERMINATED".to_owned(), message);
+        self.act_run(RunAction::End)
+    }
+
+    /// One sentence about the failure that decided the run.
+    fn failure(&self) -> String {
+        let failed = self
+            .state
+            .run
+            .body
+            .failed_task
+            .and_then(|id| self.state.get(id));
+        match failed {
+            Some(task) if task.kind == TaskKind::Root => task.body.message.clone(),
+            Some(task) => format!("`{}` failed: {}", task.label(), task.body.message),
+            None => "a task failed".to_owned(),
+        }
+    }
+
+    /// Moves the run.
+    fn act_run(&mut self, action: RunAction) -> Result<(), StepError> {
+        let Run {
+            status,
+            finished_at,
+            body,
+            ..
+        } = &mut self.state.run;
+        *status = status.after(action).map_err(StepError::IllegalRunMove)?;
+        body.history.push(Entered {
+            status: *status,
+            at: self.now,
+        });
+        self.outcome.changes.run = true;
+        if status.ended() {
+            *finished_at = Some(self.now);
+            self.outcome.effects.push(Effect::RunEnded);
+        }
+        Ok(())
+    }
+
+    /// Moves a task.
+    pub(super) fn act(&mut self, id: TaskId, action: TaskAction) -> Result<(), StepError> {
+        let now = self.now;
+        let task = self.task_mut(id)?;
+        let before = task.status;
+        let after = before
+            .after(action)
+            .map_err(|illegal| StepError::IllegalTaskMove { task: id, illegal })?;
+        task.status = after;
+        task.body.history.push(Entered {
+            status: after,
+            at: now,
+        });
+        if after.ended() {
+            task.ended_at = Some(now);
+            self.ended.push_back(id);
+        }
+        let counts = &mut self.state.run.body.task_counts;
+        if let Some(count) = counts.get_mut(&before) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&before);
+            }
+        }
+        *counts.entry(after).or_default() += 1;
+        Ok(())
+    }
+
+    /// Moves a task and says why.
+    pub(super) fn act_because(
+        &mut self,
+        id: TaskId,
+        action: TaskAction,
+        reason: &str,
+        message: String,
+    ) -> Result<(), StepError> {
+        let body = &mut self.task_mut(id)?.body;
+        (body.reason, body.message) = (reason.to_owned(), message);
+        self.act(id, action)
+    }
+
+    /// Fails a task; the first one that is no group decides the run.
+    pub(super) fn fail(
+        &mut self,
+        id: TaskId,
+        reason: &str,
+        message: String,
+    ) -> Result<(), StepError> {
+        let run = &mut self.state.run;
+        if run.status == RunStatus::Running && run.body.failed_task.is_none() {
+            run.body.failed_task = Some(id);
+        }
+        self.act_because(id, TaskAction::Fail, reason, message)
+    }
+
+    pub(super) fn fail_unresolved(
+        &mut self,
+        id: TaskId,
+        unresolved: &Unresolved,
+    ) -> Result<(), StepError> {
+        self.fail(id, "INPUT_UNRESOLVED", unresolved.to_string())
+    }
+
+    /// Notes when a program started, also on the groups around it.
+    pub(super) fn mark_started(&mut self, id: TaskId, at: Timestamp) -> Result<(), StepError> {
+        let mut next = Some(id);
+        while let Some(id) = next {
+            let task = self.state.task(id)?;
+            if task.started_at.is_some() {
+                break;
+            }
+            let task = self.task_mut(id)?;
+            task.started_at = Some(at);
+            next = task.parent;
+        }
+        Ok(())
+    }
+
+    /// A task that is going to change.
+    pub(super) fn task_mut(&mut self, id: TaskId) -> Result<&mut Task, StepError> {
+        self.state.operations += 1;
+        if self.touched.insert(id) {
+            self.outcome.changes.updated.push(id);
+        }
+        let missing = || super::state::missing("task", id);
+        self.state.tasks.get_mut(&id).ok_or_else(missing)
+    }
+
+    /// A task that comes to be.
+    pub(super) fn insert(&mut self, task: Task) {
+        self.state.operations += 1;
+        self.touched.insert(task.id);
+        self.outcome.changes.inserted.push(task.id);
+        *self
+            .state
+            .run
+            .body
+            .task_counts
+            .entry(task.status)
+            .or_default() += 1;
+        self.state.tasks.insert(task.id, task);
+    }
+
+    /// The plan, apart from the state that is about to change.
+    pub(super) fn plan(&self) -> Arc<pipeline_spec::plan::Plan> {
+        Arc::clone(&self.state.plan)
+    }
+}

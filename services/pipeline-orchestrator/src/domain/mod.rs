@@ -1,0 +1,60 @@
+//! The engine of a run: a pure function from what is stored and what happened to what is stored next.
+//!
+//! [`step`] takes an [`Event`] into a [`RunState`] and says which rows changed and what is to be done. It does no IO, reads
+//! no clock and draws no ids by itself. What it needs is a function of the stored rows ([`RunState::load`]), so the service
+//! may be killed between any two commits: afterwards it loads the run, does [`RunState::open_effects`] again and goes on.
+//!
+//! # A run
+//! It is PENDING until `Start`, then RUNNING. It ends SUCCEEDED or FAILED as its root task does. `Terminate` makes it
+//! CANCELING: what waits is canceled, what runs is asked to stop; when the last task has ended it is CANCELED, whatever the
+//! tasks made of it meanwhile. A run that had not started is CANCELED at once.
+//!
+//! # A task
+//! It is created with its group and is PENDING until every task that it depends on has SUCCEEDED. Then its inputs are
+//! resolved; if they cannot be, it is FAILED with the name of the input. Otherwise
+//! - a *program* is READY: its first attempt is committed and launched. It is RUNNING when the program runs, and ends
+//!   SUCCEEDED or FAILED as the attempt does. An attempt that is LOST is followed by a new one while the run's budget for
+//!   that lasts; the task is then READY again.
+//! - a *group* is RUNNING: its tasks are created. It ends when all of them have: CANCELED if it was asked to stop, FAILED if
+//!   one of them failed, else SUCCEEDED with the outputs that it selects. The root is a group.
+//! - an *importer* is RUNNING while it asks whether the artifact is known, and SUCCEEDED with it.
+//!
+//! When a task fails, nothing new starts in its group: tasks that wait are SKIPPED with the reason, tasks that run go on to
+//! their end (a group among them starts its own inner tasks, for it runs). Then the group fails, and the same holds one
+//! level further out, up to the run.
+//!
+//! Reserved in the data model and reached by no event yet: iterations (`path`, `iteration`), CACHED, and a budget for the
+//! retries that a user asks for, which shares the numbers of attempts with the repetition of lost ones but not its count.
+//!
+//! # Cost
+//! A step costs what it changes: the tasks that start or end, with their dependencies and inputs. Groups keep counters of
+//! unfinished dependencies, so nothing is searched.
+
+mod attempts;
+mod engine;
+mod event;
+mod group;
+mod importer;
+mod launch;
+mod model;
+mod resolve;
+mod state;
+mod status;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use engine::step;
+pub use event::{
+    Changes, Effect, Event, Outcome, ProducedArtifact, StepError, StepReport, WorkloadState,
+    WorkloadUpdate,
+};
+pub use launch::{LaunchSpec, OutputSpec, Settings, launch_spec};
+pub use model::{
+    Artifact, Attempt, Cancel, Entered, Inputs, LOST_BUDGET, Outputs, Run, RunBody, Task, TaskBody,
+    TaskRecord, Usage,
+};
+pub use state::{MAX_DEPTH, MAX_TASKS, RunState, parse_workload_id};
+pub use status::{
+    Advance, AttemptStatus, IllegalMove, RunAction, RunStatus, TaskAction, TaskKind, TaskStatus,
+};

@@ -1,0 +1,412 @@
+//! A run in memory: its rows, its plan, and the counters that make each event cheap.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use ids::{ArtifactId, RunId, TaskId, WorkloadId};
+use pipeline_spec::plan::{Body, Component, Dag, Plan, Task as PlanTask};
+
+use super::event::{Effect, StepError};
+use super::importer;
+use super::model::{Artifact, Run, Task};
+use super::status::{TaskKind, TaskStatus};
+
+/// How many tasks a run may have, inner ones included.
+pub const MAX_TASKS: u64 = 100_000;
+
+/// How deep groups may be nested.
+pub const MAX_DEPTH: usize = 100;
+
+/// A run with all that the engine needs to take the next step.
+///
+/// It is a function of the stored rows alone: [`RunState::load`] gives the same state at any commit.
+#[derive(Debug, Clone)]
+pub struct RunState {
+    /// The run.
+    pub run: Run,
+    pub(super) plan: Arc<Plan>,
+    /// The order of each group of the plan by component name; the root's is under the empty name.
+    pub(super) shapes: HashMap<String, Arc<Shape>>,
+    /// Ids grow, so this is the order in which tasks came to be.
+    pub(super) tasks: BTreeMap<TaskId, Task>,
+    pub(super) groups: HashMap<TaskId, Group>,
+    pub(super) root: Option<TaskId>,
+    pub(super) artifacts: HashMap<ArtifactId, Arc<Artifact>>,
+    /// What importers of this run recorded, by URI.
+    pub(super) imported: HashMap<String, Vec<ArtifactId>>,
+    /// How many tasks the plan comes to; none for too many.
+    pub(super) planned_tasks: Option<u64>,
+    /// Elementary operations so far, so that tests can see that the work is linear.
+    pub(super) operations: u64,
+}
+
+/// The fixed part of a group: who waits for whom, by the position in the plan's order.
+#[derive(Debug)]
+pub(super) struct Shape {
+    pub(super) positions: HashMap<String, usize>,
+    pub(super) dependencies: Vec<Vec<usize>>,
+    pub(super) dependents: Vec<Vec<usize>>,
+}
+
+/// The moving part of a group.
+#[derive(Debug, Clone)]
+pub(super) struct Group {
+    pub(super) shape: Arc<Shape>,
+    /// The tasks, by position.
+    pub(super) children: Vec<TaskId>,
+    /// How many dependencies have not succeeded yet, by position.
+    pub(super) waiting: Vec<usize>,
+    /// How many tasks have not ended.
+    pub(super) unended: usize,
+}
+
+impl Shape {
+    fn of(dag: &Dag) -> Result<Self, StepError> {
+        let positions: HashMap<String, usize> = dag
+            .order
+            .iter()
+            .cloned()
+            .enumerate()
+            .map(|(at, name)| (name, at))
+            .collect();
+        let mut dependencies = vec![Vec::new(); dag.order.len()];
+        let mut dependents = vec![Vec::new(); dag.order.len()];
+        for (at, name) in dag.order.iter().enumerate() {
+            let task = dag.tasks.get(name).ok_or_else(|| missing("task", name))?;
+            for dependency in &task.dependencies {
+                let on = *positions
+                    .get(dependency)
+                    .ok_or_else(|| missing("task", dependency))?;
+                dependencies[at].push(on);
+            }
+            dependencies[at].sort_unstable();
+            dependencies[at].dedup();
+            for on in &dependencies[at] {
+                dependents[*on].push(at);
+            }
+        }
+        Ok(Self {
+            positions,
+            dependencies,
+            dependents,
+        })
+    }
+}
+
+impl Group {
+    /// A group none of whose tasks has ended.
+    pub(super) fn new(shape: Arc<Shape>, children: Vec<TaskId>) -> Self {
+        let waiting = shape.dependencies.iter().map(Vec::len).collect();
+        let unended = children.len();
+        Self {
+            shape,
+            children,
+            waiting,
+            unended,
+        }
+    }
+}
+
+impl RunState {
+    /// A run that has no tasks yet.
+    ///
+    /// # Errors
+    /// The plan refers to tasks that it does not have.
+    pub fn new(run: Run, plan: Arc<Plan>) -> Result<Self, StepError> {
+        let mut shapes = HashMap::new();
+        for (name, component) in &plan.components {
+            if let Body::Dag(dag) = &component.body {
+                shapes.insert(name.clone(), Arc::new(Shape::of(dag)?));
+            }
+        }
+        if let Body::Dag(dag) = &plan.root.body {
+            shapes.insert(String::new(), Arc::new(Shape::of(dag)?));
+        }
+        let planned_tasks = count(&plan, &plan.root, &mut HashMap::new(), 0);
+        Ok(Self {
+            run,
+            planned_tasks: planned_tasks.filter(|tasks| *tasks <= MAX_TASKS),
+            plan,
+            shapes,
+            tasks: BTreeMap::new(),
+            groups: HashMap::new(),
+            root: None,
+            artifacts: HashMap::new(),
+            imported: HashMap::new(),
+            operations: 0,
+        })
+    }
+
+    /// The run as it was committed. `artifacts` are those that its tasks produced or used.
+    ///
+    /// # Errors
+    /// The rows do not fit each other or the plan.
+    pub fn load(
+        run: Run,
+        plan: Arc<Plan>,
+        tasks: impl IntoIterator<Item = Task>,
+        artifacts: impl IntoIterator<Item = Artifact>,
+    ) -> Result<Self, StepError> {
+        let mut state = Self::new(run, plan)?;
+        for artifact in artifacts {
+            state.artifacts.insert(artifact.id, Arc::new(artifact));
+        }
+        state.tasks = tasks.into_iter().map(|task| (task.id, task)).collect();
+        let mut children: HashMap<TaskId, Vec<TaskId>> = HashMap::new();
+        for task in state.tasks.values() {
+            match task.parent {
+                Some(parent) => children.entry(parent).or_default().push(task.id),
+                None => state.root = Some(task.id),
+            }
+            let outputs = task.body.outputs.artifacts.values().flatten();
+            if let Some(id) = outputs.clone().find(|id| !state.artifacts.contains_key(id)) {
+                return Err(missing("artifact", id));
+            }
+            if task.kind == TaskKind::Importer {
+                for artifact in outputs.filter_map(|id| state.artifacts.get(id)) {
+                    state
+                        .imported
+                        .entry(artifact.uri.clone())
+                        .or_default()
+                        .push(artifact.id);
+                }
+            }
+        }
+        let opened: Vec<TaskId> = state
+            .tasks
+            .values()
+            .filter(|task| {
+                task.kind.groups()
+                    && task
+                        .body
+                        .history
+                        .iter()
+                        .any(|e| e.status == TaskStatus::Running)
+            })
+            .map(|task| task.id)
+            .collect();
+        for id in opened {
+            let group = state.rebuild_group(id, children.remove(&id).unwrap_or_default())?;
+            state.groups.insert(id, group);
+        }
+        Ok(state)
+    }
+
+    fn rebuild_group(&self, id: TaskId, ids: Vec<TaskId>) -> Result<Group, StepError> {
+        let shape = self.shape(self.task(id)?)?;
+        let mut slots = vec![None; shape.dependencies.len()];
+        for child in ids {
+            let name = &self.task(child)?.name;
+            let at = *shape
+                .positions
+                .get(name)
+                .ok_or_else(|| missing("task", name))?;
+            slots[at] = Some(child);
+        }
+        let children: Option<Vec<TaskId>> = slots.into_iter().collect();
+        let children = children.ok_or_else(|| missing("rows of group", id))?;
+        let mut group = Group::new(shape, children);
+        for at in 0..group.children.len() {
+            let child = self.task(group.children[at])?;
+            if child.status.ended() {
+                group.unended -= 1;
+            }
+            match child.status {
+                TaskStatus::Succeeded | TaskStatus::Cached => {
+                    for dependent in &group.shape.dependents[at] {
+                        group.waiting[*dependent] -= 1;
+                    }
+                }
+                TaskStatus::Pending
+                | TaskStatus::Ready
+                | TaskStatus::Running
+                | TaskStatus::Failed
+                | TaskStatus::Skipped
+                | TaskStatus::Canceling
+                | TaskStatus::Canceled => {}
+            }
+        }
+        Ok(group)
+    }
+
+    /// The plan that the run follows.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// The tasks in the order in which they came to be.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.values()
+    }
+
+    /// A task.
+    pub fn get(&self, id: TaskId) -> Option<&Task> {
+        self.tasks.get(&id)
+    }
+
+    /// The task of a path such as `train/inner`; the empty path is the root's.
+    pub fn find(&self, path: &str) -> Option<&Task> {
+        let mut at = self.root?;
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            let group = self.groups.get(&at)?;
+            at = group.children[*group.shape.positions.get(name)?];
+        }
+        self.tasks.get(&at)
+    }
+
+    /// An artifact that a task of the run produced or used.
+    pub fn artifact(&self, id: ArtifactId) -> Option<&Artifact> {
+        self.artifacts.get(&id).map(Arc::as_ref)
+    }
+
+    /// What has been asked of others and not been answered: to be done again after a restart.
+    ///
+    /// # Errors
+    /// The stored run does not fit its plan.
+    pub fn open_effects(&self) -> Result<Vec<Effect>, StepError> {
+        let mut effects = Vec::new();
+        for task in self.tasks.values().filter(|task| !task.status.ended()) {
+            if let Some(attempt) = task.open_attempt() {
+                effects.push(match &self.run.body.cancel {
+                    Some(cancel) => Effect::Stop {
+                        workload_id: attempt.workload_id.clone(),
+                        reason: cancel.reason.clone(),
+                    },
+                    None => Effect::Launch {
+                        task: task.id,
+                        attempt: attempt.number,
+                        workload_id: attempt.workload_id.clone(),
+                    },
+                });
+            } else if task.kind == TaskKind::Importer && task.status == TaskStatus::Running {
+                effects.push(importer::question(self, task.id)?);
+            }
+        }
+        if self.run.status.ended() {
+            effects.push(Effect::RunEnded);
+        }
+        Ok(effects)
+    }
+
+    /// How many ids the next event can take at most, besides one per artifact that it reports.
+    pub fn ids_needed(&self) -> usize {
+        // A run that is too large gets its root only, which fails.
+        let left = self
+            .planned_tasks
+            .unwrap_or(1)
+            .saturating_sub(self.tasks.len() as u64);
+        // An importer takes a second id for its artifact, also when its task is there already.
+        usize::try_from(left.saturating_mul(2))
+            .unwrap_or(usize::MAX)
+            .saturating_add(1)
+    }
+
+    pub(super) fn task(&self, id: TaskId) -> Result<&Task, StepError> {
+        self.tasks.get(&id).ok_or_else(|| missing("task", id))
+    }
+
+    /// The component that a task runs.
+    pub(super) fn component(&self, task: &Task) -> Result<&Component, StepError> {
+        match task.kind {
+            TaskKind::Root => Ok(&self.plan.root),
+            TaskKind::Container | TaskKind::Dag | TaskKind::Importer => {
+                let name = &task.body.component;
+                self.plan
+                    .components
+                    .get(name)
+                    .ok_or_else(|| missing("component", name))
+            }
+        }
+    }
+
+    /// The group that a task opens, in the plan.
+    pub(super) fn dag(&self, task: &Task) -> Result<&Dag, StepError> {
+        match &self.component(task)?.body {
+            Body::Dag(dag) => Ok(dag),
+            Body::Executor(_) => Err(missing("group of task", task.label())),
+        }
+    }
+
+    pub(super) fn shape(&self, task: &Task) -> Result<Arc<Shape>, StepError> {
+        let shape = self.shapes.get(&task.body.component);
+        shape
+            .cloned()
+            .ok_or_else(|| missing("group", &task.body.component))
+    }
+
+    /// What the plan says of a task within its group.
+    pub(super) fn planned(&self, task: &Task) -> Result<&PlanTask, StepError> {
+        let parent = task
+            .parent
+            .ok_or_else(|| missing("group of task", task.label()))?;
+        let dag = self.dag(self.task(parent)?)?;
+        dag.tasks
+            .get(&task.name)
+            .ok_or_else(|| missing("task", &task.name))
+    }
+
+    /// Another task of the same group.
+    pub(super) fn sibling(&self, parent: TaskId, name: &str) -> Result<&Task, StepError> {
+        let group = self.group(parent)?;
+        let at = *group
+            .shape
+            .positions
+            .get(name)
+            .ok_or_else(|| missing("task", name))?;
+        self.task(group.children[at])
+    }
+
+    pub(super) fn group(&self, id: TaskId) -> Result<&Group, StepError> {
+        self.groups.get(&id).ok_or_else(|| missing("group", id))
+    }
+
+    pub(super) fn group_mut(&mut self, id: TaskId) -> Result<&mut Group, StepError> {
+        self.groups.get_mut(&id).ok_or_else(|| missing("group", id))
+    }
+}
+
+/// The tasks of a component with the task that runs it; none when it is nested too deep. Groups that share a component
+/// multiply, so a small document can ask for any number.
+fn count<'a>(
+    plan: &'a Plan,
+    component: &'a Component,
+    known: &mut HashMap<&'a str, u64>,
+    depth: usize,
+) -> Option<u64> {
+    // A component that holds itself ends here too.
+    if depth > MAX_DEPTH {
+        return None;
+    }
+    let Body::Dag(dag) = &component.body else {
+        return Some(1);
+    };
+    let mut tasks = 1_u64;
+    for task in dag.tasks.values() {
+        let inner = match known.get(task.component.as_str()) {
+            Some(inner) => *inner,
+            None => {
+                let inner = match plan.components.get(&task.component) {
+                    Some(component) => count(plan, component, known, depth + 1)?,
+                    None => 1,
+                };
+                known.insert(&task.component, inner);
+                inner
+            }
+        };
+        tasks = tasks.saturating_add(inner);
+    }
+    Some(tasks)
+}
+
+/// The run, the task and the attempt that a workload id names.
+pub fn parse_workload_id(id: &WorkloadId) -> Option<(RunId, TaskId, u32)> {
+    let mut parts = id.as_str().splitn(3, '.');
+    let run = parts.next()?.parse().ok()?;
+    let task = parts.next()?.parse().ok()?;
+    let attempt = parts.next()?.parse().ok()?;
+    Some((run, task, attempt))
+}
+
+pub(super) fn missing(what: &str, which: impl std::fmt::Display) -> StepError {
+    StepError::Inconsistent(format!("no {what} `{which}`"))
+}

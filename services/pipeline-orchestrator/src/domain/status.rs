@@ -1,0 +1,404 @@
+//! The states of runs, tasks and attempts, and the moves between them.
+
+use serde::{Deserialize, Serialize};
+
+/// An enum that is stored and shown by name.
+macro_rules! named {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)+
+        }
+
+        impl $name {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The name that is stored and shown.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+
+            /// The value of a stored name.
+            pub fn parse(text: &str) -> Option<Self> {
+                match text {
+                    $($text => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    };
+}
+
+named!(
+    /// What a task is.
+    TaskKind {
+        /// The pipeline itself.
+        Root = "ROOT",
+        /// A program.
+        Container = "CONTAINER",
+        /// A group of tasks.
+        Dag = "DAG",
+        /// Brings an artifact in by its URI.
+        Importer = "IMPORTER",
+    }
+);
+
+impl TaskKind {
+    /// Whether the task holds other tasks.
+    pub const fn groups(self) -> bool {
+        match self {
+            Self::Root | Self::Dag => true,
+            Self::Container | Self::Importer => false,
+        }
+    }
+}
+
+named!(
+    /// The state of a task.
+    TaskStatus {
+        /// It waits for tasks before it.
+        Pending = "PENDING",
+        /// Its attempt is committed; the machine has not started the program yet.
+        Ready = "READY",
+        /// Its program, or its group, runs; an importer waits for an answer.
+        Running = "RUNNING",
+        /// It ended well.
+        Succeeded = "SUCCEEDED",
+        /// It failed.
+        Failed = "FAILED",
+        /// It never started, by a rule of the pipeline; the reason says which.
+        Skipped = "SKIPPED",
+        /// It is being stopped.
+        Canceling = "CANCELING",
+        /// It was stopped, or never started because the run was stopped.
+        Canceled = "CANCELED",
+        /// Its outputs were taken from an earlier task. Reserved: no event leads here yet.
+        Cached = "CACHED",
+    }
+);
+
+impl TaskStatus {
+    /// Whether nothing can happen to the task any more.
+    pub const fn ended(self) -> bool {
+        match self {
+            Self::Pending | Self::Ready | Self::Running | Self::Canceling => false,
+            Self::Succeeded | Self::Failed | Self::Skipped | Self::Canceled | Self::Cached => true,
+        }
+    }
+
+    /// The state after `action`.
+    ///
+    /// # Errors
+    /// The action is not possible in this state.
+    pub const fn after(self, action: TaskAction) -> Result<Self, IllegalMove> {
+        use TaskAction as A;
+        use TaskStatus as S;
+        let next = match (self, action) {
+            (S::Pending, A::Launch) => S::Ready,
+            (S::Ready | S::Running, A::Repeat) => S::Ready,
+            (S::Pending, A::Open) | (S::Ready, A::Run) => S::Running,
+            (S::Ready | S::Running | S::Canceling, A::Succeed) => S::Succeeded,
+            (S::Pending | S::Ready | S::Running | S::Canceling, A::Fail) => S::Failed,
+            (S::Pending, A::Skip) => S::Skipped,
+            (S::Ready | S::Running, A::Cancel) => S::Canceling,
+            (S::Pending | S::Canceling, A::End) => S::Canceled,
+            (
+                S::Pending
+                | S::Ready
+                | S::Running
+                | S::Succeeded
+                | S::Failed
+                | S::Skipped
+                | S::Canceling
+                | S::Canceled
+                | S::Cached,
+                A::Launch
+                | A::Open
+                | A::Run
+                | A::Repeat
+                | A::Succeed
+                | A::Fail
+                | A::Skip
+                | A::Cancel
+                | A::End,
+            ) => {
+                return Err(IllegalMove {
+                    status: self.as_str(),
+                    action: action.as_str(),
+                });
+            }
+        };
+        Ok(next)
+    }
+}
+
+named!(
+    /// What can be done to a task.
+    TaskAction {
+        /// Its first attempt is committed.
+        Launch = "launch",
+        /// Its group is opened, or its look-up asked.
+        Open = "open",
+        /// Its program started.
+        Run = "run",
+        /// A lost attempt is followed by another.
+        Repeat = "repeat",
+        /// It ended well.
+        Succeed = "succeed",
+        /// It failed.
+        Fail = "fail",
+        /// It will never start.
+        Skip = "skip",
+        /// It is asked to stop.
+        Cancel = "cancel",
+        /// It stopped, or will never start because the run is being stopped.
+        End = "end",
+    }
+);
+
+/// The action is not possible in the state: a fault of the engine, or of what was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{action} is not possible in state {status}")]
+pub struct IllegalMove {
+    /// The state.
+    pub status: &'static str,
+    /// The action.
+    pub action: &'static str,
+}
+
+named!(
+    /// The state of a run.
+    RunStatus {
+        /// It is stored; the engine has not started it.
+        Pending = "PENDING",
+        /// It runs.
+        Running = "RUNNING",
+        /// Every task ended well.
+        Succeeded = "SUCCEEDED",
+        /// A task failed.
+        Failed = "FAILED",
+        /// It is being stopped.
+        Canceling = "CANCELING",
+        /// It was stopped.
+        Canceled = "CANCELED",
+    }
+);
+
+impl RunStatus {
+    /// Whether nothing can happen to the run any more.
+    pub const fn ended(self) -> bool {
+        match self {
+            Self::Pending | Self::Running | Self::Canceling => false,
+            Self::Succeeded | Self::Failed | Self::Canceled => true,
+        }
+    }
+
+    /// The state after `action`.
+    ///
+    /// # Errors
+    /// The action is not possible in this state.
+    pub const fn after(self, action: RunAction) -> Result<Self, IllegalMove> {
+        use RunAction as A;
+        use RunStatus as S;
+        let next = match (self, action) {
+            (S::Pending, A::Start) => S::Running,
+            (S::Running, A::Succeed) => S::Succeeded,
+            (S::Running, A::Fail) => S::Failed,
+            (S::Running, A::Cancel) => S::Canceling,
+            (S::Pending | S::Canceling, A::End) => S::Canceled,
+            (
+                S::Pending | S::Running | S::Succeeded | S::Failed | S::Canceling | S::Canceled,
+                A::Start | A::Succeed | A::Fail | A::Cancel | A::End,
+            ) => {
+                return Err(IllegalMove {
+                    status: self.as_str(),
+                    action: action.as_str(),
+                });
+            }
+        };
+        Ok(next)
+    }
+}
+
+named!(
+    /// What can be done to a run.
+    RunAction {
+        /// The engine starts it.
+        Start = "start",
+        /// Its root ended well.
+        Succeed = "succeed",
+        /// Its root failed.
+        Fail = "fail",
+        /// It is asked to stop.
+        Cancel = "cancel",
+        /// It stopped.
+        End = "end",
+    }
+);
+
+named!(
+    /// The state of an attempt: that of its workload, as far as it is known.
+    AttemptStatus {
+        /// It is committed; the runner has not answered yet.
+        Committed = "COMMITTED",
+        /// It waits for the machine.
+        Queued = "QUEUED",
+        /// Its environment is being built.
+        Preparing = "PREPARING",
+        /// Its program runs.
+        Running = "RUNNING",
+        /// It is being stopped.
+        Stopping = "STOPPING",
+        /// It ended well.
+        Succeeded = "SUCCEEDED",
+        /// It failed, or the runner refused it.
+        Failed = "FAILED",
+        /// It was stopped on request.
+        Stopped = "STOPPED",
+        /// Nobody knows how far it came.
+        Lost = "LOST",
+    }
+);
+
+/// What a report about an attempt means, given what is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advance {
+    /// The attempt enters the reported state.
+    Enter,
+    /// The state is the same; its details may be new.
+    Same,
+    /// The report is late: the attempt is past that.
+    Stale,
+}
+
+impl AttemptStatus {
+    /// Whether the attempt is over.
+    pub const fn ended(self) -> bool {
+        match self {
+            Self::Committed | Self::Queued | Self::Preparing | Self::Running | Self::Stopping => {
+                false
+            }
+            Self::Succeeded | Self::Failed | Self::Stopped | Self::Lost => true,
+        }
+    }
+
+    /// What it means that the runner reports `reported`. An end is never taken back, and a program that runs does
+    /// not wait again; waiting for the machine and for the environment may take turns.
+    pub const fn advance(self, reported: Self) -> Advance {
+        use AttemptStatus as S;
+        match (self, reported) {
+            (S::Queued, S::Queued)
+            | (S::Preparing, S::Preparing)
+            | (S::Running, S::Running)
+            | (S::Stopping, S::Stopping) => Advance::Same,
+            (
+                S::Committed | S::Queued | S::Preparing,
+                S::Queued
+                | S::Preparing
+                | S::Running
+                | S::Stopping
+                | S::Succeeded
+                | S::Failed
+                | S::Stopped
+                | S::Lost,
+            )
+            | (S::Running, S::Stopping | S::Succeeded | S::Failed | S::Stopped | S::Lost)
+            | (S::Stopping, S::Succeeded | S::Failed | S::Stopped | S::Lost) => Advance::Enter,
+            (
+                S::Committed
+                | S::Queued
+                | S::Preparing
+                | S::Running
+                | S::Stopping
+                | S::Succeeded
+                | S::Failed
+                | S::Stopped
+                | S::Lost,
+                S::Committed
+                | S::Queued
+                | S::Preparing
+                | S::Running
+                | S::Stopping
+                | S::Succeeded
+                | S::Failed
+                | S::Stopped
+                | S::Lost,
+            ) => Advance::Stale,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn names_read_back() {
+        for status in TaskStatus::ALL {
+            assert_eq!(TaskStatus::parse(status.as_str()), Some(*status));
+        }
+        assert_eq!(TaskStatus::parse("DONE"), None);
+    }
+
+    #[test]
+    fn transitions_are_those_of_the_committed_table() {
+        let mut table = String::new();
+        let cell = |next: Result<String, IllegalMove>| next.unwrap_or_else(|_| "-".to_owned());
+        writeln!(table, "run").unwrap();
+        for action in RunAction::ALL {
+            for status in RunStatus::ALL {
+                let next = cell(status.after(*action).map(|next| next.to_string()));
+                writeln!(table, "  {status:<10} {action:<8} {next}").unwrap();
+            }
+        }
+        writeln!(table, "task").unwrap();
+        for action in TaskAction::ALL {
+            for status in TaskStatus::ALL {
+                let next = cell(status.after(*action).map(|next| next.to_string()));
+                writeln!(table, "  {status:<10} {action:<8} {next}").unwrap();
+            }
+        }
+        writeln!(table, "attempt, by what is reported").unwrap();
+        for status in AttemptStatus::ALL {
+            for reported in AttemptStatus::ALL {
+                let advance = status.advance(*reported);
+                writeln!(table, "  {status:<10} {reported:<10} {advance:?}").unwrap();
+            }
+        }
+        insta::assert_snapshot!("transitions", table);
+    }
+
+    #[test]
+    fn an_end_is_final() {
+        for status in TaskStatus::ALL.iter().filter(|status| status.ended()) {
+            assert!(
+                TaskAction::ALL
+                    .iter()
+                    .all(|action| status.after(*action).is_err())
+            );
+        }
+        for status in RunStatus::ALL.iter().filter(|status| status.ended()) {
+            assert!(
+                RunAction::ALL
+                    .iter()
+                    .all(|action| status.after(*action).is_err())
+            );
+        }
+        for status in AttemptStatus::ALL.iter().filter(|status| status.ended()) {
+            let stale = |reported: &AttemptStatus| status.advance(*reported) == Advance::Stale;
+            assert!(AttemptStatus::ALL.iter().all(stale));
+        }
+    }
+}
