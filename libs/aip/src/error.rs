@@ -183,6 +183,18 @@ impl ApiError for PeerError {
     }
 }
 
+/// Adds the request's id to a status, under which the log has the cause.
+pub fn with_request_id(status: &Status, request_id: &str) -> Status {
+    let mut details = status.get_error_details();
+    details.set_request_info(request_id, "");
+    Status::with_error_details_and_metadata(
+        status.code(),
+        status.message(),
+        details,
+        status.metadata().clone(),
+    )
+}
+
 /// Ends a method of a service: the answer, or the status of its error.
 pub fn unary<T, E: ApiError>(
     service: &str,

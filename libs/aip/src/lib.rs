@@ -7,6 +7,8 @@ mod error;
 pub mod page;
 pub mod time;
 
-pub use error::{ApiError, FieldViolation, Resource, chain, peer_status, status, unary};
+pub use error::{
+    ApiError, FieldViolation, Resource, chain, peer_status, status, unary, with_request_id,
+};
 /// The codes of gRPC.
 pub use tonic::Code;

@@ -32,6 +32,7 @@ pub use panics::{CatchPanic, Panicked};
 /// The types of metrics that services hold.
 pub use prometheus_client;
 pub use supervisor::{
-    Ending, Kind, OnCancel, OnError, RunToEnd, Scoped, Shutdown, Supervisor, TaskError, TaskOutput,
+    Ending, Kind, OnCancel, OnError, RunToEnd, Scoped, Shutdown, Stop, Supervisor, TaskError,
+    TaskOutput,
 };
 pub use threads::build_tokio;

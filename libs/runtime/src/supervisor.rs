@@ -117,6 +117,27 @@ impl Shutdown {
     }
 }
 
+/// Requests a [`Shutdown`] that no supervisor owns.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(CancellationToken);
+
+impl Stop {
+    /// A signal that is not given yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The side that waits.
+    pub fn signal(&self) -> Shutdown {
+        Shutdown(self.0.clone())
+    }
+
+    /// Gives the signal.
+    pub fn request(&self) {
+        self.0.cancel();
+    }
+}
+
 /// Why the process should end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
