@@ -1,0 +1,238 @@
+//! From a decoded document to a plan, collecting every fault on the way.
+
+mod commands;
+mod executors;
+mod inputs;
+mod interface;
+mod nesting;
+mod outputs;
+mod tasks;
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    document::Document,
+    plan::{Body, Component, Dag, Executor, Plan},
+    proto::ml_pipelines::{ComponentSpec, component_spec::Implementation},
+};
+
+/// The one version of the schema that is read.
+const SCHEMA_VERSION: &str = "2.1.0";
+/// How many components a document may have.
+const MAX_COMPONENTS: usize = 100_000;
+/// The component that [`Plan::root`] is, among the others.
+const ROOT: &str = "root";
+
+/// One thing that is wrong with a document or a value, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The place in the document: `root.dag.tasks.train.inputs.parameters.data`.
+    pub field: String,
+    pub message: String,
+}
+
+impl Fault {
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Fault {
+        Fault {
+            field: field.into(),
+            message: message.into(),
+        }
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+/// Faults as they are found.
+#[derive(Default)]
+pub(crate) struct Faults(Vec<Fault>);
+
+impl Faults {
+    fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Fault::new(field, message));
+    }
+}
+
+/// Everything that bodies and tasks refer to.
+struct Scope<'a> {
+    /// Interfaces by component name; bodies are placeholders until all are known.
+    components: &'a BTreeMap<String, Component>,
+    executors: &'a BTreeMap<String, Executor>,
+    /// Components that are the body of a loop somewhere: what they give is gathered into lists.
+    loops: &'a std::collections::BTreeSet<&'a str>,
+}
+
+/// Checks the document and resolves it into a plan.
+///
+/// Whatever the schema can express is planned; whether it is executed is another question, see
+/// [`crate::unsupported`]. All faults are reported at once, in the order of the document.
+pub fn plan(document: &Document) -> Result<Plan, Vec<Fault>> {
+    let mut faults = Faults::default();
+    let spec = &document.pipeline;
+    check_head(document, &mut faults);
+    let Some(root) = &spec.root else {
+        faults.add(ROOT, "the pipeline has no root");
+        return Err(faults.0);
+    };
+    if spec.components.len() > MAX_COMPONENTS {
+        faults.add(
+            "components",
+            format!("there are more than {MAX_COMPONENTS} components"),
+        );
+        return Err(faults.0);
+    }
+
+    let sources: BTreeMap<&str, &ComponentSpec> = sorted(&spec.components)
+        .into_iter()
+        .map(|(name, component)| (name.as_str(), component))
+        .collect();
+    let executors = executors::read(document, &mut faults);
+    let mut components: BTreeMap<String, Component> = sources
+        .iter()
+        .map(|(&name, source)| {
+            let component = interface::read(&path_of(name), source, &mut faults);
+            (name.to_owned(), component)
+        })
+        .collect();
+    let mut root_component = interface::read(ROOT, root, &mut faults);
+
+    let loops = tasks::loop_bodies(root, &sources);
+    let scope = Scope {
+        components: &components,
+        executors: &executors,
+        loops: &loops,
+    };
+    let root_body = body(ROOT, None, root, &root_component, &scope, &mut faults);
+    let bodies: Vec<Body> = sources
+        .iter()
+        .filter_map(|(&name, source)| {
+            let interface = components.get(name)?;
+            let at = path_of(name);
+            Some(body(
+                &at,
+                Some(name),
+                source,
+                interface,
+                &scope,
+                &mut faults,
+            ))
+        })
+        .collect();
+    for (component, body) in components.values_mut().zip(bodies) {
+        component.body = body;
+    }
+    root_component.body = root_body;
+
+    if matches!(root_component.body, Body::Executor(_)) {
+        faults.add("root.executorLabel", "the root must be a dag");
+    }
+    nesting::check(&root_component, &components, &mut faults);
+    if !faults.0.is_empty() {
+        return Err(faults.0);
+    }
+    let info = spec.pipeline_info.clone().unwrap_or_default();
+    Ok(Plan {
+        display_name: or(info.display_name, &info.name),
+        name: info.name,
+        description: info.description,
+        default_root: spec.default_pipeline_root.clone(),
+        root: root_component,
+        components,
+        executors,
+        pipeline_config: document.pipeline_config.clone(),
+    })
+}
+
+fn check_head(document: &Document, faults: &mut Faults) {
+    let spec = &document.pipeline;
+    if spec.schema_version != SCHEMA_VERSION {
+        let message = match spec.schema_version.as_str() {
+            "" => format!("is missing; it must be {SCHEMA_VERSION}"),
+            other => format!("must be {SCHEMA_VERSION}, not {other}; compile with a KFP SDK 2.x"),
+        };
+        faults.add("schemaVersion", message);
+    }
+    if document.name().is_empty() {
+        faults.add("pipelineInfo.name", "the pipeline has no name");
+    }
+    for name in &document.other_platforms {
+        faults.add(
+            format!("platforms.{name}"),
+            "this platform is not known; only kubernetes is",
+        );
+    }
+}
+
+/// A component's body. `name` is its name, `None` for the root.
+fn body(
+    at: &str,
+    name: Option<&str>,
+    source: &ComponentSpec,
+    interface: &Component,
+    scope: &Scope<'_>,
+    faults: &mut Faults,
+) -> Body {
+    match &source.implementation {
+        Some(Implementation::Dag(dag)) => {
+            let dag_at = format!("{at}.dag");
+            let mut planned = tasks::read(&dag_at, dag, interface, scope, faults);
+            let is_loop = name.is_some_and(|name| scope.loops.contains(name));
+            outputs::read(
+                &dag_at,
+                dag,
+                interface,
+                is_loop,
+                &mut planned,
+                scope,
+                faults,
+            );
+            Body::Dag(planned)
+        }
+        Some(Implementation::ExecutorLabel(label)) => {
+            match scope.executors.get(label) {
+                Some(executor) => commands::check(label, executor, at, interface, faults),
+                None if executors::refused(label, faults) => {}
+                None => faults.add(
+                    format!("{at}.executorLabel"),
+                    format!("there is no executor '{label}' in deploymentSpec.executors"),
+                ),
+            }
+            Body::Executor(label.clone())
+        }
+        None => {
+            faults.add(at, "the component has neither a dag nor an executorLabel");
+            empty()
+        }
+    }
+}
+
+/// A body that stands in until the real one is known.
+fn empty() -> Body {
+    Body::Dag(Dag {
+        tasks: BTreeMap::new(),
+        order: Vec::new(),
+        output_parameters: BTreeMap::new(),
+        output_artifacts: BTreeMap::new(),
+    })
+}
+
+fn path_of(component: &str) -> String {
+    format!("components.{component}")
+}
+
+fn or(text: String, other: &str) -> String {
+    match text.is_empty() {
+        true => other.to_owned(),
+        false => text,
+    }
+}
+
+/// The entries by name, so that faults come in a fixed order.
+fn sorted<V>(map: &HashMap<String, V>) -> BTreeMap<&String, &V> {
+    map.iter().collect()
+}
