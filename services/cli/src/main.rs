@@ -1,1 +1,103 @@
-fn main() {}
+//! The `flumina` program: the whole fleet on one machine, and the client of any server.
+//!
+//! Exit codes: 0 done; 1 the call failed; 2 unusable arguments; 3 the run failed or was stopped; 4 what was named
+//! does not exist; 5 the server cannot be reached; 6 a token is missing or not allowed. `flumina up` ends with 64
+//! for an unusable configuration.
+
+mod args;
+mod client;
+mod commands;
+mod output;
+mod proto;
+mod traceback;
+mod values;
+mod watch;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory as _, Parser as _};
+
+use args::{Cli, Command};
+use client::Client;
+use output::Printer;
+
+/// What every command knows.
+pub(crate) struct Context {
+    pub(crate) server: String,
+    /// FLUMINA_TOKEN: never an argument, since arguments are visible to every process of the machine.
+    pub(crate) token: Option<auth::Secret>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the command line's own environment"
+    )]
+    let token = std::env::var("FLUMINA_TOKEN")
+        .ok()
+        .filter(|token| !token.is_empty());
+    let context = Context {
+        server: cli.global.server.clone(),
+        token: token.map(auth::Secret::new),
+    };
+    match execute(cli, &context) {
+        Ok(code) => code,
+        Err(error) => {
+            let (code, message) = client::explain(&error, &context.server);
+            eprintln!("{message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn execute(cli: Cli, context: &Context) -> Result<ExitCode> {
+    match cli.command {
+        Command::Up(up) => return commands::node::up(up, context),
+        Command::Down(dir) => commands::node::down(dir)?,
+        Command::Backup(backup) => commands::node::backup(backup)?,
+        Command::Restore(restore) => commands::node::restore(restore)?,
+        Command::Completion { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "flumina",
+                &mut std::io::stdout(),
+            );
+        }
+        Command::Proto(args::Proto::Export { dir }) => {
+            let count = proto::export(&dir)?;
+            output::print(&format!("wrote {count} files to {}\n", dir.display()))?;
+        }
+        remote => {
+            let printer = Printer::new(cli.global.output)?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(call(remote, context, &printer))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The commands that talk to a server.
+async fn call(command: Command, context: &Context, printer: &Printer) -> Result<()> {
+    let client = Client::new(context)?;
+    match command {
+        Command::Status => commands::node::status(&client, printer).await,
+        Command::Pipeline(command) => commands::pipeline::execute(command, &client, printer).await,
+        Command::Experiment(command) => {
+            commands::experiment::execute(command, &client, printer).await
+        }
+        Command::Run(command) => commands::run::execute(command, &client, printer).await,
+        Command::Artifact(command) => commands::artifact::execute(command, &client, printer).await,
+        Command::Step(command) => commands::step::execute(command, &client).await,
+        Command::Up(_)
+        | Command::Down(_)
+        | Command::Backup(_)
+        | Command::Restore(_)
+        | Command::Completion { .. }
+        | Command::Proto(_) => unreachable!("handled without a server"),
+    }
+}

@@ -1,0 +1,367 @@
+//! The command line, as people see it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Kubeflow's whole job as one program.
+#[derive(Debug, Parser)]
+#[command(
+    name = "flumina",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The server to talk to.
+    #[arg(
+        long,
+        global = true,
+        env = "FLUMINA_SERVER",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
+    pub(crate) server: String,
+    /// How to print results.
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Table,
+    Json,
+    Yaml,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the whole fleet in this process
+    Up(Up),
+    /// Stop the fleet of a data directory, running steps included
+    Down(DataDir),
+    /// Write a copy of a data directory to an archive
+    Backup(Backup),
+    /// Make a data directory from an archive
+    Restore(Restore),
+    /// Say whether the server is there and what it is doing
+    Status,
+    /// Pipelines and their versions
+    #[command(subcommand)]
+    Pipeline(Pipeline),
+    /// Experiments
+    #[command(subcommand)]
+    Experiment(Experiment),
+    /// Runs
+    #[command(subcommand)]
+    Run(Run),
+    /// Artifacts
+    #[command(subcommand)]
+    Artifact(Artifact),
+    /// Single steps of runs
+    #[command(subcommand)]
+    Step(Step),
+    /// The contracts of the API
+    #[command(subcommand)]
+    Proto(Proto),
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DataDir {
+    /// Where everything is kept; default: $XDG_DATA_HOME/flumina
+    #[arg(long, env = "FLUMINA_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// Where to listen; an address other than loopback needs FLUMINA_TOKEN
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<String>,
+    /// A TOML file with a section per service
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Listen without a token although others may reach the address
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// What happens to running steps on Ctrl-C or SIGTERM
+    #[arg(long, value_enum, default_value_t = OnExit::Leave)]
+    pub(crate) on_exit: OnExit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnExit {
+    /// They go on, and the next start takes them over
+    Leave,
+    /// They are stopped
+    Stop,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// The archive to write (.tar.gz); it must not exist
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// The archive to read
+    pub(crate) file: PathBuf,
+}
+
+/// Which part of a list to print.
+#[derive(Debug, Args)]
+pub(crate) struct Page {
+    /// How many to print
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=200))]
+    pub(crate) page_size: i32,
+    /// The token that the page before printed
+    #[arg(
+        long,
+        default_value = "",
+        value_name = "TOKEN",
+        hide_default_value = true
+    )]
+    pub(crate) page_token: String,
+    /// The order: a field, then `asc` or `desc`
+    #[arg(long, default_value = "created_at desc", value_name = "FIELD")]
+    pub(crate) sort_by: String,
+    /// A filter as JSON: {"predicates":[{"operation":"EQUALS","key":"name","string_value":"x"}]}
+    #[arg(
+        long,
+        default_value = "",
+        value_name = "JSON",
+        hide_default_value = true
+    )]
+    pub(crate) filter: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Pipeline {
+    /// Store a compiled pipeline; a known name gets a new version
+    Upload {
+        /// The file that the compiler wrote (YAML or JSON)
+        file: PathBuf,
+        /// The pipeline's name; default: the one in the file
+        #[arg(long)]
+        name: Option<String>,
+        /// The name of the version
+        #[arg(long = "version-name", value_name = "NAME")]
+        version: Option<String>,
+        /// What it does
+        #[arg(long, default_value = "", hide_default_value = true)]
+        description: String,
+    },
+    /// List pipelines
+    List(Page),
+    /// Show a pipeline and its versions
+    Get {
+        /// The pipeline's name or id
+        pipeline: String,
+    },
+    /// Delete a pipeline with its versions; runs stay
+    Delete {
+        /// The pipeline's name or id
+        pipeline: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Experiment {
+    /// Create an experiment
+    Create {
+        /// The experiment's name
+        name: String,
+        /// What it is about
+        #[arg(long, default_value = "", hide_default_value = true)]
+        description: String,
+    },
+    /// List experiments
+    List(Page),
+    /// Show an experiment
+    Get {
+        /// The experiment's name or id
+        experiment: String,
+    },
+    /// Archive an experiment and its runs
+    Archive {
+        /// The experiment's name or id
+        experiment: String,
+    },
+    /// Restore an archived experiment
+    Unarchive {
+        /// The experiment's name or id
+        experiment: String,
+    },
+    /// Delete an experiment; its runs stay
+    Delete {
+        /// The experiment's name or id
+        experiment: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Run {
+    /// Run a compiled pipeline, or a stored one
+    Submit(Submit),
+    /// List runs
+    List {
+        /// Only runs of this experiment (name or id)
+        #[arg(short, long)]
+        experiment: Option<String>,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// Show a run and its tasks
+    Get {
+        /// The run's id
+        run: String,
+    },
+    /// Follow a run until it ends
+    Watch {
+        /// The run's id
+        run: String,
+    },
+    /// Print what the steps of a run wrote
+    Logs {
+        /// The run's id
+        run: String,
+        /// Only this task (id, name, or path with dots)
+        task: Option<String>,
+        /// Go on until the run ends
+        #[arg(short, long)]
+        follow: bool,
+        /// Which attempt; 0 for the newest
+        #[arg(long, default_value_t = 0)]
+        attempt: i32,
+    },
+    /// Stop a run
+    Terminate {
+        /// The run's id
+        run: String,
+    },
+    /// Archive a run
+    Archive {
+        /// The run's id
+        run: String,
+    },
+    /// Restore an archived run
+    Unarchive {
+        /// The run's id
+        run: String,
+    },
+    /// Stop a run and remove what it left
+    Delete {
+        /// The run's id
+        run: String,
+        /// Leave its artifacts
+        #[arg(long)]
+        keep_artifacts: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Submit {
+    /// The file that the compiler wrote, or the name of a stored pipeline
+    pub(crate) file: String,
+    /// A parameter of the pipeline; JSON where the parameter is not text
+    #[arg(short, long = "param", value_name = "K=V")]
+    pub(crate) params: Vec<String>,
+    /// The experiment that the run belongs to; made when it is new
+    #[arg(short, long)]
+    pub(crate) experiment: Option<String>,
+    /// The run's name; default: the pipeline's name and the time
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Follow the run until it ends; the exit code says how
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Artifact {
+    /// List artifacts, newest first
+    List {
+        /// Only those of this run
+        #[arg(long)]
+        run: Option<String>,
+        /// Only those of this type, such as system.Model
+        #[arg(long = "type")]
+        artifact_type: Option<String>,
+        /// How many to print
+        #[arg(long, default_value_t = 50, value_name = "N")]
+        page_size: i32,
+        /// The token that the page before printed
+        #[arg(
+            long,
+            default_value = "",
+            hide_default_value = true,
+            value_name = "TOKEN"
+        )]
+        page_token: String,
+    },
+    /// Show an artifact, or write its content
+    Get {
+        /// The artifact's id
+        artifact: i64,
+        /// Write the content to this file or directory; - for standard output
+        #[arg(long, value_name = "PATH")]
+        to: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Step {
+    /// Run one step again here, with its exact inputs, environment and code
+    Replay {
+        /// The run's id
+        run: String,
+        /// The task (id, name, or path with dots)
+        task: String,
+        /// Which attempt; 0 for the newest
+        #[arg(long, default_value_t = 0)]
+        attempt: i32,
+        /// Stop in the Python debugger where the step fails
+        #[arg(long)]
+        pdb: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Proto {
+    /// Write the proto files of the API
+    Export {
+        /// The directory to write to; it is made when it is missing
+        dir: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

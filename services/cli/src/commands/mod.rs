@@ -1,0 +1,8 @@
+//! One file per group of commands.
+
+pub(crate) mod artifact;
+pub(crate) mod experiment;
+pub(crate) mod node;
+pub(crate) mod pipeline;
+pub(crate) mod run;
+pub(crate) mod step;
