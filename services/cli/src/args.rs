@@ -166,8 +166,8 @@ pub(crate) enum Pipeline {
         #[arg(long)]
         name: Option<String>,
         /// The name of the version
-        #[arg(long = "version-name", value_name = "NAME")]
-        version: Option<String>,
+        #[arg(long, value_name = "NAME")]
+        version_name: Option<String>,
         /// What it does
         #[arg(long, default_value = "", hide_default_value = true)]
         description: String,

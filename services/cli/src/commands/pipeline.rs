@@ -19,7 +19,7 @@ pub(crate) async fn execute(command: Pipeline, client: &Client, printer: &Printe
         Pipeline::Upload {
             file,
             name,
-            version,
+            version_name: version,
             description,
         } => upload(&file, name, version, description, client, printer).await,
         Pipeline::List(page) => list(page, client, printer).await,
