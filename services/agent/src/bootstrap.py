@@ -1,0 +1,47 @@
+"""Runs a lightweight component: hands the executor of kfp what it wants on its command line, from files.
+
+usage: bootstrap.py EXECUTOR_INPUT_FILE SOURCE_FILE FUNCTION [--pdb]
+"""
+
+import importlib.util
+import os
+import runpy
+import sys
+
+
+def main():
+    input_file, source_file, function = sys.argv[1:4]
+    debug = sys.argv[4:] == ["--pdb"]
+    with open(input_file, encoding="utf-8") as file:
+        executor_input = file.read()
+    # As `python -m` would have it: the working directory comes first, not the one of this file.
+    sys.path[0] = os.getcwd()
+    sys.argv = [
+        "executor_main",
+        "--component_module_path",
+        source_file,
+        "--executor_input",
+        executor_input,
+        "--function_to_execute",
+        function,
+    ]
+    module = "kfp.dsl.executor_main"
+    if importlib.util.find_spec(module) is None:
+        # SDK 2.0.
+        module = "kfp.components.executor_main"
+    if not debug:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        return
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except Exception:
+        import pdb
+        import traceback
+
+        traceback.print_exc()
+        pdb.post_mortem(sys.exc_info()[2])
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

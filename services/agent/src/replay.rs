@@ -1,0 +1,100 @@
+//! `--replay DIR`: runs the step of an assignment once more, in the foreground, for someone who wants to look.
+//!
+//! The directory is a fresh one with an `assignment` whose outputs lead into it. Nothing of the protocol happens: no lock,
+//! no records, no limits.
+
+use std::path::Path;
+
+use api_step::v1::{Assignment, EnvVar};
+use prost::Message as _;
+use rustix::process::Pid;
+
+use crate::failure::{self, Failure, cannot};
+use crate::program::{self, Output};
+use crate::sys::{self, Reaped, Signals};
+use crate::{collect, prepare};
+
+/// What a shell reports for a program that it could not start.
+const NOT_STARTED: u8 = 127;
+const OUTPUTS_FAILED: u8 = 1;
+
+/// Variables of the terminal that an interactive program needs.
+const TERMINAL: [&str; 3] = ["TERM", "COLORTERM", "LANG"];
+
+/// Replays; returns the program's exit code, or 128 and the signal.
+pub(crate) fn run(dir: &Path, debug: bool) -> u8 {
+    match replay(dir, debug) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("{}: {}", failure.reason, failure.message);
+            NOT_STARTED
+        }
+    }
+}
+
+fn replay(dir: &Path, debug: bool) -> Result<u8, Failure> {
+    let dir = std::path::absolute(dir).map_err(cannot("find", dir))?;
+    let path = dir.join("assignment");
+    let bytes = std::fs::read(&path).map_err(cannot("read", &path))?;
+    let mut assignment = Assignment::decode(bytes.as_slice()).map_err(|error| {
+        Failure::new(
+            failure::AGENT_ERROR,
+            format!("{} is no assignment: {error}", path.display()),
+        )
+    })?;
+    assignment.env.splice(0..0, terminal());
+
+    // Ctrl-C is for the program; the agent waits for its end.
+    let mut signals = Signals::block().map_err(cannot("block signals for", &dir))?;
+    let prepared = prepare::prepare(&dir, &assignment, debug)?;
+    if debug && !prepared.python_function {
+        let message = "only Python functions can be debugged; run this step without --pdb";
+        return Err(Failure::new(failure::STEP_INVALID, message));
+    }
+    let child = sys::Child {
+        oom_score_adj: 0,
+        cgroup: None,
+        own_group: false,
+    };
+    let pid = program::find(&assignment, &prepared)?.start(Output::Inherit, child)?;
+    let code = wait(pid, &mut signals);
+    if code == 0
+        && let Err(failure) = collect::collect(&prepared, assignment.max_parameter_bytes)
+    {
+        eprintln!("{}: {}", failure.reason, failure.message);
+        return Ok(OUTPUTS_FAILED);
+    }
+    Ok(code)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a replay belongs to the terminal that it runs on"
+)]
+fn terminal() -> Vec<EnvVar> {
+    let var = |name: &str| {
+        Some(EnvVar {
+            name: name.to_owned(),
+            value: std::env::var(name).ok()?,
+        })
+    };
+    TERMINAL.into_iter().filter_map(var).collect()
+}
+
+fn wait(program: Pid, signals: &mut Signals) -> u8 {
+    loop {
+        match sys::reap() {
+            Reaped::Child(pid, status) if pid == program => {
+                let code = status
+                    .exit_status()
+                    .or(status.terminating_signal().map(|signal| 128 + signal));
+                return code
+                    .and_then(|code| u8::try_from(code).ok())
+                    .unwrap_or(u8::MAX);
+            }
+            Reaped::Child(..) => {}
+            Reaped::Running => signals.wait(std::time::Duration::from_secs(3600)),
+            Reaped::None => return u8::MAX,
+        }
+    }
+}

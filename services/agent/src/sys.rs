@@ -1,0 +1,228 @@
+//! Every system call that the standard library does not offer.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, FromRawFd as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use rustix::time::{ClockId, clock_gettime};
+
+/// A monotonic instant, as a time since some fixed moment.
+pub(crate) fn monotonic() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+}
+
+/// The time of day in microseconds since 1970.
+pub(crate) fn now_us() -> i64 {
+    let now = clock_gettime(ClockId::Realtime);
+    now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
+}
+
+/// Ends this process as a crash would.
+pub(crate) fn kill_self() -> ! {
+    let me = rustix::process::getpid();
+    // SIGKILL to itself does not return; if it ever did, the abort does not either.
+    rustix::process::kill_process(me, Signal::KILL).ok();
+    std::process::abort()
+}
+
+/// Closes what was inherited beyond stdin, stdout and stderr.
+#[expect(
+    unsafe_code,
+    reason = "no wrapper exists; called before any descriptor of ours is opened"
+)]
+pub(crate) fn close_inherited() {
+    // SAFETY: nothing in this process owns a descriptor above 2 yet.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32);
+    }
+}
+
+/// Leaves the session and the terminal of whoever started us; fails when we lead one already, which is as good.
+pub(crate) fn new_session() {
+    rustix::process::setsid().ok();
+}
+
+/// Makes this process the parent of every orphan below it.
+pub(crate) fn become_subreaper() -> io::Result<()> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    Ok(())
+}
+
+/// Signals that arrive as readable bytes instead of interrupting.
+pub(crate) struct Signals {
+    file: File,
+    stop: bool,
+}
+
+impl Signals {
+    /// Blocks the signals that the agent cares about, and SIGHUP, which must not end it.
+    #[expect(unsafe_code, reason = "signal masks and signalfd have no safe wrapper")]
+    pub(crate) fn block() -> io::Result<Signals> {
+        // SAFETY: the set is initialised by sigemptyset before use; the descriptor is new and owned by the File alone.
+        let fd = unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            for signal in [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+                libc::sigaddset(&raw mut set, signal);
+            }
+            libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+            libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Signals {
+            // SAFETY: see above.
+            file: unsafe { File::from_raw_fd(fd) },
+            stop: false,
+        })
+    }
+
+    /// Waits for a signal or the end of the time.
+    pub(crate) fn wait(&mut self, timeout: Duration) {
+        let timeout = Timespec {
+            tv_sec: timeout.as_secs().min(3600) as i64,
+            tv_nsec: i64::from(timeout.subsec_nanos()),
+        };
+        // An interrupted or failed wait is only an early wake.
+        rustix::event::poll(
+            &mut [PollFd::new(&self.file, PollFlags::IN)],
+            Some(&timeout),
+        )
+        .ok();
+        self.drain();
+    }
+
+    /// Whether SIGTERM or SIGINT has arrived so far.
+    pub(crate) fn stop_requested(&mut self) -> bool {
+        self.drain();
+        self.stop
+    }
+
+    fn drain(&mut self) {
+        let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
+        while matches!(self.file.read(&mut info), Ok(read) if read == info.len()) {
+            // The signal's number is the first field.
+            let number = i32::from_ne_bytes([info[0], info[1], info[2], info[3]]);
+            self.stop |= number == libc::SIGTERM || number == libc::SIGINT;
+        }
+    }
+}
+
+/// A child that has ended, or that there is none.
+pub(crate) enum Reaped {
+    /// It ended.
+    Child(Pid, WaitStatus),
+    /// All that are left are running.
+    Running,
+    /// None is left.
+    None,
+}
+
+/// Collects one ended child without waiting.
+pub(crate) fn reap() -> Reaped {
+    match rustix::process::wait(WaitOptions::NOHANG) {
+        Ok(Some((pid, status))) => Reaped::Child(pid, status),
+        Ok(None) => Reaped::Running,
+        Err(_) => Reaped::None,
+    }
+}
+
+/// What the collected children used, with everything that they had collected themselves.
+pub(crate) struct Used {
+    pub(crate) user_us: u64,
+    pub(crate) system_us: u64,
+    /// The largest resident size of any single one, in bytes.
+    pub(crate) max_rss: u64,
+}
+
+#[expect(unsafe_code, reason = "getrusage has no safe wrapper")]
+pub(crate) fn used_by_children() -> Used {
+    // SAFETY: plain data that the call fills.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
+        usage
+    };
+    let micros =
+        |time: libc::timeval| time.tv_sec.unsigned_abs() * 1_000_000 + time.tv_usec.unsigned_abs();
+    Used {
+        user_us: micros(usage.ru_utime),
+        system_us: micros(usage.ru_stime),
+        max_rss: usage.ru_maxrss.unsigned_abs() * 1024,
+    }
+}
+
+/// Sends a signal; a process that is gone is fine.
+pub(crate) fn signal(pid: i32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        rustix::process::kill_process(pid, signal).ok();
+    }
+}
+
+/// What a new process gets besides its program.
+pub(crate) struct Child {
+    /// What is added to its oom score; 0 leaves it.
+    pub(crate) oom_score_adj: i32,
+    /// `cgroup.procs` of the cgroup to join, open for writing.
+    pub(crate) cgroup: Option<File>,
+    /// Whether it leads a process group of its own.
+    pub(crate) own_group: bool,
+}
+
+/// Starts a program with default signals and no other descriptor than 0, 1 and 2. An error of exec is returned.
+#[expect(unsafe_code, reason = "what runs between fork and exec")]
+pub(crate) fn spawn(command: &mut Command, child: Child) -> io::Result<Pid> {
+    if child.own_group {
+        command.process_group(0);
+    }
+    let score = child.oom_score_adj.to_string();
+    let prepare = move || {
+        default_signals();
+        // SAFETY: marks descriptors only; they stay open until exec, as the standard library's own pipe must.
+        unsafe {
+            libc::syscall(
+                libc::SYS_close_range,
+                3u32,
+                u32::MAX,
+                libc::CLOSE_RANGE_CLOEXEC,
+            );
+        }
+        if child.oom_score_adj != 0 {
+            // Only a hint for the machine's choice: lowering it is refused to ordinary users.
+            let file = File::options().write(true).open("/proc/self/oom_score_adj");
+            drop(file.and_then(|mut file| file.write_all(score.as_bytes())));
+        }
+        if let Some(mut cgroup) = child.cgroup.as_ref() {
+            cgroup.write_all(b"0")?;
+        }
+        Ok(())
+    };
+    // SAFETY: this process has one thread, so the child may do anything that the parent could.
+    let started = unsafe { command.pre_exec(prepare) }.spawn()?;
+    let pid = i32::try_from(started.id()).ok().and_then(Pid::from_raw);
+    pid.ok_or_else(|| io::Error::other("the new process has no id"))
+}
+
+/// Ignored signals survive exec; the program must not inherit our taste. The mask is reset by the standard library.
+#[expect(unsafe_code, reason = "signal dispositions have no safe wrapper")]
+fn default_signals() {
+    for number in 1..=64 {
+        // SAFETY: SIG_DFL is always valid; numbers that cannot be changed are refused.
+        unsafe {
+            libc::signal(number, libc::SIG_DFL);
+        }
+    }
+}
+
+/// Writes everything of the file system that holds a file to the disk.
+pub(crate) fn sync_file_system(file: &File) -> io::Result<()> {
+    rustix::fs::syncfs(file.as_fd())?;
+    Ok(())
+}

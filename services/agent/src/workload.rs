@@ -1,0 +1,285 @@
+//! One attempt, from the lock to the exit record.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use api_step::v1::{Assignment, ExitRecord, Outcome, StepResult};
+use prost::Message as _;
+
+use crate::abort::Abort;
+use crate::failure::{self, Failure, cannot};
+use crate::program::{self, Output};
+use crate::supervise::Supervisor;
+use crate::sys::{self, Signals};
+use crate::{collect, prepare, result};
+
+/// Result and exit record are written.
+const DONE: u8 = 0;
+/// They could not be.
+const INTERNAL: u8 = 1;
+/// Another agent holds the lock.
+const LOCKED: u8 = 3;
+/// The attempt was started before.
+const STARTED: u8 = 4;
+
+/// Why there is no result from this agent.
+enum Quit {
+    Locked,
+    Started,
+    Internal(Failure),
+}
+
+impl From<Failure> for Quit {
+    fn from(failure: Failure) -> Quit {
+        Quit::Internal(failure)
+    }
+}
+
+/// Runs the attempt of a directory; returns the exit code.
+pub(crate) fn run(dir: &Path) -> u8 {
+    sys::close_inherited();
+    match attempt(dir) {
+        Ok(()) => DONE,
+        Err(Quit::Locked) => {
+            eprintln!("another agent holds the lock of {}", dir.display());
+            LOCKED
+        }
+        Err(Quit::Started) => {
+            eprintln!("the attempt in {} was started before", dir.display());
+            STARTED
+        }
+        Err(Quit::Internal(failure)) => {
+            eprintln!("{}: {}", failure.reason, failure.message);
+            INTERNAL
+        }
+    }
+}
+
+fn attempt(dir: &Path) -> Result<(), Quit> {
+    let abort = Abort::from_env();
+    let mut signals = Signals::block().map_err(cannot("block signals for", dir))?;
+    sys::new_session();
+    sys::become_subreaper().map_err(cannot("adopt orphans for", dir))?;
+    let dir = std::path::absolute(dir).map_err(cannot("find", dir))?;
+    let _lock = lock(&dir)?;
+    abort.point("agent.locked");
+    if dir.join("started").exists() || dir.join("result").exists() {
+        return Err(Quit::Started);
+    }
+    report_panics(&dir);
+
+    let mut attempt = Attempt {
+        dir,
+        abort,
+        id: String::new(),
+    };
+    attempt.run(&mut signals)
+}
+
+/// Takes the lock for the life of this process; it is closed on exec, so the program never holds it.
+fn lock(dir: &Path) -> Result<File, Quit> {
+    let path = dir.join("lock");
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path);
+    let file = file.map_err(cannot("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Quit::Locked),
+        Err(TryLockError::Error(error)) => Err(cannot("lock", &path)(error).into()),
+    }
+}
+
+struct Attempt {
+    dir: PathBuf,
+    abort: Abort,
+    id: String,
+}
+
+impl Attempt {
+    fn run(&mut self, signals: &mut Signals) -> Result<(), Quit> {
+        let begin = sys::monotonic();
+        let assignment = match self.assignment() {
+            Ok(assignment) => assignment,
+            Err(failure) => {
+                self.finish(&result::failed(failure))?;
+                return self.record_exit();
+            }
+        };
+        self.id.clone_from(&assignment.attempt_id);
+        if self.stop_requested(signals) {
+            self.finish(&result::stopped_before_start())?;
+            return self.record_exit();
+        }
+
+        let ready = prepare::prepare(&self.dir, &assignment, false)
+            .and_then(|prepared| Ok((program::find(&assignment, &prepared)?, prepared)))
+            .and_then(|(program, prepared)| {
+                let log = self.open_log()?;
+                let cgroup = program::cgroup(&assignment)?;
+                Ok((program, prepared, log, cgroup))
+            });
+        let (program, prepared, log, cgroup) = match ready {
+            Ok(ready) => ready,
+            Err(failure) => {
+                self.finish(&result::failed(failure))?;
+                return self.record_exit();
+            }
+        };
+        self.abort.point("agent.prepared");
+        if self.stop_requested(signals) {
+            self.finish(&result::stopped_before_start())?;
+            return self.record_exit();
+        }
+        let prepare_us = micros_since(begin);
+
+        self.abort.point("agent.before_started");
+        self.mark_started()?;
+        self.abort.point("agent.after_started");
+        let started_at_us = sys::now_us();
+        let child = sys::Child {
+            oom_score_adj: assignment.oom_score_adj,
+            cgroup,
+            own_group: true,
+        };
+        let pid = match program.start(Output::Log(log), child) {
+            Ok(pid) => pid,
+            Err(failure) => {
+                self.finish(&result::failed(failure))?;
+                return self.record_exit();
+            }
+        };
+        self.abort.point("agent.after_fork");
+
+        let mut supervisor = Supervisor::new(pid, &assignment, signals);
+        let ended = supervisor.wait_for_program();
+        self.abort.point("agent.ended");
+        let mut result = result::ended(&assignment, &ended, &self.dir.join("log"));
+        result.started_at_us = started_at_us;
+        result.prepare_us = prepare_us;
+        let collecting = sys::monotonic();
+        if result.outcome() == Outcome::Succeeded {
+            add_outputs(&mut result, &prepared, assignment.max_parameter_bytes);
+        }
+        result.collect_us = micros_since(collecting);
+        let written = self.finish(&result);
+        supervisor.wait_for_rest();
+        written?;
+        self.record_exit()
+    }
+
+    fn assignment(&self) -> Result<Assignment, Failure> {
+        let path = self.dir.join("assignment");
+        let bytes = fs::read(&path).map_err(cannot("read", &path))?;
+        Assignment::decode(bytes.as_slice()).map_err(|error| {
+            let message = format!("{} is no assignment: {error}", path.display());
+            Failure::new(failure::AGENT_ERROR, message)
+        })
+    }
+
+    fn stop_requested(&self, signals: &mut Signals) -> bool {
+        signals.stop_requested() || self.dir.join("stop").exists()
+    }
+
+    fn open_log(&self) -> Result<File, Failure> {
+        let path = self.dir.join("log");
+        let file = File::options().append(true).create(true).open(&path);
+        file.map_err(cannot("open", &path))
+    }
+
+    /// The point of no return: whoever finds the file knows that the program may have run.
+    fn mark_started(&self) -> Result<(), Quit> {
+        let path = self.dir.join("started");
+        match File::options().write(true).create_new(true).open(&path) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Quit::Started),
+            Err(error) => {
+                let failure = cannot("create", &path)(error);
+                // Nothing ran, so this can still be said.
+                self.finish(&result::failed(failure))?;
+                self.record_exit()?;
+                Err(Quit::Started)
+            }
+        }
+    }
+
+    fn finish(&self, result: &StepResult) -> Result<(), Quit> {
+        self.abort.point("agent.before_result");
+        self.write_record("result", &result.encode_to_vec(), "agent.result_tmp")?;
+        self.abort.point("agent.after_result");
+        Ok(())
+    }
+
+    fn record_exit(&self) -> Result<(), Quit> {
+        self.abort.point("agent.before_exit_record");
+        let record = ExitRecord {
+            attempt_id: self.id.clone(),
+            ended_at_us: sys::now_us(),
+        };
+        self.write_record("exit", &record.encode_to_vec(), "agent.exit_tmp")?;
+        self.abort.point("agent.after_exit_record");
+        Ok(())
+    }
+
+    /// A record is there whole or not at all.
+    fn write_record(&self, name: &str, content: &[u8], point: &str) -> Result<(), Failure> {
+        let path = self.dir.join(name);
+        let temporary = path.with_extension("tmp");
+        fs::write(&temporary, content).map_err(cannot("write", &temporary))?;
+        self.abort.point(point);
+        fs::rename(&temporary, &path).map_err(cannot("rename to", &path))
+    }
+}
+
+fn add_outputs(result: &mut StepResult, prepared: &prepare::Prepared, max_parameter_bytes: u64) {
+    match collect::collect(prepared, max_parameter_bytes) {
+        Ok(collected) => {
+            result.parameters = collected.parameters;
+            result.artifacts = collected.artifacts;
+        }
+        Err(failure) => {
+            result.set_outcome(Outcome::Failed);
+            result.reason = failure.reason.to_owned();
+            result.message = failure.message;
+        }
+    }
+}
+
+fn micros_since(begin: std::time::Duration) -> i64 {
+    i64::try_from((sys::monotonic() - begin).as_micros()).unwrap_or(i64::MAX)
+}
+
+/// A bug must not look like a lost machine: before the agent dies of a panic it leaves a result, unless the program may still
+/// be running, which only the runner can find out then.
+fn report_panics(dir: &Path) {
+    static DIR: Mutex<Option<PathBuf>> = Mutex::new(None);
+    if let Ok(mut known) = DIR.lock() {
+        *known = Some(dir.to_owned());
+    }
+    std::panic::set_hook(Box::new(|info| {
+        // Not `eprintln`, which panics when stderr is gone.
+        drop(writeln!(io::stderr(), "{info}"));
+        let Ok(dir) = DIR.lock() else {
+            return;
+        };
+        let Some(dir) = dir.as_ref() else {
+            return;
+        };
+        let running = !matches!(sys::reap(), sys::Reaped::None);
+        let result = dir.join("result");
+        if running || result.exists() || result.as_os_str().as_bytes().is_empty() {
+            return;
+        }
+        let failure = Failure::new(failure::AGENT_ERROR, format!("the agent failed: {info}"));
+        let bytes = result::failed(failure).encode_to_vec();
+        let temporary = result.with_extension("tmp");
+        if fs::write(&temporary, bytes).is_ok() {
+            drop(fs::rename(&temporary, &result));
+        }
+    }));
+}
