@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use crate::setup::{self, KFP, Need};
 use crate::workspace::{self, Workspace};
@@ -28,7 +29,8 @@ struct Demo {
 pub(crate) fn run(workspace: &Workspace, stop: bool) -> Result<()> {
     println!("building Flumina (the first time takes some minutes)");
     let mut build = workspace.cargo();
-    build.args(["build", "--locked", "--quiet", "-p", "flumina-cli"]);
+    build.args(["build", "--locked", "--quiet", "--bins"]);
+    build.args(["-p", "flumina-cli", "-p", "flumina-agent"]);
     let status = build.status().context("cannot run cargo")?;
     ensure!(status.success(), "the build failed");
 
@@ -116,10 +118,38 @@ impl Demo {
         );
         let text = String::from_utf8_lossy(&output.stdout);
         let run = run_id(&text).context("the example did not print the id of its run")?;
-        self.client(url, &["run", "get", run, "--watch"])?;
+        self.client(url, &["run", "watch", run])?;
         println!();
+        self.client(url, &["run", "get", run])?;
+        println!("\nmetrics");
+        print!("{}", self.metrics(url, run)?);
+        println!("\nartifacts");
         self.client(url, &["artifact", "list", "--run", run])?;
         Ok(run.to_owned())
+    }
+
+    fn metrics(&self, url: &str, run: &str) -> Result<String> {
+        let listing = [
+            "artifact",
+            "list",
+            "--type",
+            "system.Metrics",
+            "-o",
+            "json",
+            "--run",
+            run,
+        ];
+        let output = self
+            .command()
+            .args(listing)
+            .args(["--server", url])
+            .output()?;
+        ensure!(
+            output.status.success(),
+            "cannot list metrics\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(metrics(&serde_json::from_slice(&output.stdout)?))
     }
 
     fn client(&self, url: &str, args: &[&str]) -> Result<()> {
@@ -142,6 +172,28 @@ Flumina keeps running at {url}
   stop           {flumina} down --data-dir {data}"
         );
     }
+}
+
+/// A line per artifact of metrics, oldest first, named by the folder of the task that wrote it.
+fn metrics(listing: &Value) -> String {
+    let mut lines = String::new();
+    let artifacts = listing["artifacts"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
+    for artifact in artifacts.iter().rev() {
+        let values = artifact["metadata"].as_object();
+        let values: Vec<String> = values
+            .into_iter()
+            .flatten()
+            .filter(|(_, value)| value.is_number())
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
+        let uri = artifact["uri"].as_str().unwrap_or_default();
+        // Below a run: task, attempt, output.
+        let task = uri.rsplit('/').nth(2).unwrap_or_default();
+        lines.push_str(&format!("  {task:<18}{}\n", values.join(", ")));
+    }
+    lines
 }
 
 /// The address after `ready`, the one line that `flumina up` prints; `None` when it ends instead.
@@ -185,6 +237,18 @@ mod tests {
         let mut child = say("echo something else");
         assert_eq!(ready(&mut child), None);
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn metrics_are_named_by_their_task() {
+        let listing = serde_json::json!({"artifacts": [
+            {"uri": "/d/p/r/pick/1/summary", "metadata": {"best_auc": 0.99, "display_name": "summary"}},
+            {"uri": "/d/p/r/evaluate/1/metrics", "metadata": {"accuracy": 0.5, "auc": 0.75}},
+        ]});
+        assert_eq!(
+            metrics(&listing),
+            "  evaluate          accuracy 0.5, auc 0.75\n  pick              best_auc 0.99\n"
+        );
     }
 
     #[test]
