@@ -8,12 +8,14 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use auth::BearerToken;
 use figment::error::Kind;
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
 
 use crate::{AdminConfig, LogConfig};
 
@@ -53,6 +55,20 @@ impl Default for ProcessConfig {
             grace_seconds: 20,
             pre_stop_seconds: 0,
         }
+    }
+}
+
+impl ProcessConfig {
+    /// What is wrong beyond the types, as `process.KEY: what`.
+    pub fn validate(&self) -> Vec<String> {
+        let filter = EnvFilter::try_new(&self.log.filter)
+            .err()
+            .map(|error| format!("process.log.filter: {error}"));
+        let token = self.admin.token.as_ref().and_then(|token| {
+            let error = BearerToken::new(token).err()?;
+            Some(format!("process.admin.token: {error}"))
+        });
+        filter.into_iter().chain(token).collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The life of a process, from its arguments to its exit code.
 
+use std::ffi::OsString;
 use std::future::Future;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -74,9 +75,18 @@ where
     S: FnOnce(C, Host) -> F,
     F: Future<Output = anyhow::Result<()>>,
 {
+    ExitCode::from(run_args(process, std::env::args_os(), start))
+}
+
+fn run_args<C, S, F>(process: Process, args: impl Iterator<Item = OsString>, start: S) -> u8
+where
+    C: ServiceConfig,
+    S: FnOnce(C, Host) -> F,
+    F: Future<Output = anyhow::Result<()>>,
+{
     let command = CommonArgs::augment_args(Command::new(process.name).version(process.version));
     let args = command
-        .try_get_matches()
+        .try_get_matches_from(args)
         .and_then(|matches| CommonArgs::from_arg_matches(&matches));
     let args = match args {
         Ok(args) => args,
@@ -87,7 +97,7 @@ where
             } else {
                 0
             };
-            return ExitCode::from(code);
+            return code;
         }
     };
     let config: C = match load_valid(process.name, &args) {
@@ -100,13 +110,13 @@ where
             Err(error) => return refuse(process, &error),
         };
         let printed = std::io::stdout().write_all(text.as_bytes());
-        return ExitCode::from(if printed.is_ok() { 0 } else { EXIT_FAILED });
+        return if printed.is_ok() { 0 } else { EXIT_FAILED };
     }
     if args.check_config {
-        return ExitCode::SUCCESS;
+        return 0;
     }
     let options = config.process().clone();
-    run_with(process, &options, |host| start(config, host))
+    run_process(process, &options, |host| start(config, host))
 }
 
 /// Runs a program whose configuration is already there: log, threads, admin port, signals, `start`, drain.
@@ -114,6 +124,14 @@ where
 /// The first SIGTERM or SIGINT withdraws readiness, waits for the pre-stop delay and stops the supervisor's tasks in
 /// reverse order within the grace; the second ends the process at once.
 pub fn run_with<S, F>(process: Process, options: &ProcessConfig, start: S) -> ExitCode
+where
+    S: FnOnce(Host) -> F,
+    F: Future<Output = anyhow::Result<()>>,
+{
+    ExitCode::from(run_process(process, options, start))
+}
+
+fn run_process<S, F>(process: Process, options: &ProcessConfig, start: S) -> u8
 where
     S: FnOnce(Host) -> F,
     F: Future<Output = anyhow::Result<()>>,
@@ -128,17 +146,18 @@ where
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "cannot start threads");
-            return ExitCode::from(EXIT_FAILED);
+            return EXIT_FAILED;
         }
     };
     let code = runtime.block_on(live(process, options, log, start));
     runtime.shutdown_timeout(BLOCKING_LINGER);
-    ExitCode::from(code)
+    code
 }
 
 fn load_valid<C: ServiceConfig>(name: &str, args: &CommonArgs) -> Result<C, ConfigError> {
     let config: C = config::load(name, args)?;
-    let problems = config.validate();
+    let mut problems = config.process().validate();
+    problems.extend(config.validate());
     if problems.is_empty() {
         Ok(config)
     } else {
@@ -146,9 +165,9 @@ fn load_valid<C: ServiceConfig>(name: &str, args: &CommonArgs) -> Result<C, Conf
     }
 }
 
-fn refuse(process: Process, error: &dyn std::error::Error) -> ExitCode {
+fn refuse(process: Process, error: &dyn std::error::Error) -> u8 {
     eprintln!("{}: {error}", process.name);
-    ExitCode::from(EXIT_BAD_CONFIG)
+    EXIT_BAD_CONFIG
 }
 
 /// A panic is logged where it happens, like every other line, so that machines can read it.
@@ -254,3 +273,6 @@ async fn drain(options: &ProcessConfig, supervisor: &Supervisor, readiness: &Rea
         tracing::warn!(?late, "tasks did not end within the grace");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -516,3 +516,7 @@ impl<T> Drop for Scoped<T> {
         self.0.abort();
     }
 }
+
+#[cfg(test)]
+#[path = "supervisor_tests.rs"]
+mod tests;
