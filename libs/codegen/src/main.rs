@@ -106,7 +106,10 @@ fn generate(proto: &Path, out: &Path, target: &Target) -> Result<()> {
     let mut bare = protox::Compiler::new([proto])?;
     bare.include_imports(true).include_source_info(false);
     bare.open_files(sources(proto, target)?)?;
-    std::fs::write(folder.join("descriptor.bin"), bare.encode_file_descriptor_set())?;
+    std::fs::write(
+        folder.join("descriptor.bin"),
+        bare.encode_file_descriptor_set(),
+    )?;
     Ok(())
 }
 

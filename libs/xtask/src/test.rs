@@ -49,10 +49,13 @@ pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<ExitCode> {
             conformance::run(workspace, &mut report, &env, &file)?;
         }
     }
+    if report.failed > 0 {
+        println!("logs: {}", workspace.logs().display());
+    }
+    // The totals are the last line, for people and for whatever reads the output.
     Ok(if report.finish() {
         ExitCode::SUCCESS
     } else {
-        println!("logs: {}", workspace.logs().display());
         ExitCode::FAILURE
     })
 }
@@ -60,7 +63,8 @@ pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<ExitCode> {
 /// Checks and builds; whether there is something to test.
 fn compile(workspace: &Workspace, report: &mut Report) -> Result<bool> {
     let mut format = workspace.cargo();
-    report.program("format", format.args(["fmt", "--all", "--check"]))?;
+    format.args(["fmt", "--all", "--", "--check", "--color=never"]);
+    report.program("format", &mut format)?;
     tidy::check(workspace, report);
     report.program("clippy", &mut clippy(workspace))?;
     // Tests and programs in one command, so that both use the same features of every package.
