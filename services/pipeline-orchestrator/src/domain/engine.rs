@@ -249,6 +249,9 @@ impl Engine<'_> {
         });
         if after.ended() {
             task.ended_at = Some(now);
+            if task.kind == TaskKind::Importer {
+                self.state.open_importers -= 1;
+            }
             self.ended.push_back(id);
         }
         let counts = &mut self.state.run.body.task_counts;
@@ -326,6 +329,7 @@ impl Engine<'_> {
     pub(super) fn insert(&mut self, task: Task) {
         self.state.operations += 1;
         self.touched.insert(task.id);
+        self.state.open_importers += usize::from(task.kind == TaskKind::Importer);
         self.outcome.changes.inserted.push(task.id);
         *self
             .state

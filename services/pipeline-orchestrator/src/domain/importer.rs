@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 use super::engine::Engine;
 use super::event::{Effect, StepError};
 use super::model::{Artifact, Inputs, Task};
+use super::placeholder::{self, Placeholder};
 use super::resolve::Unresolved;
 use super::state::{RunState, missing};
 use super::status::{TaskAction, TaskKind, TaskStatus};
-use super::value::{self, Placeholder};
 use ids::{ArtifactId, TaskId};
 
 /// What an importer brings in.
@@ -57,7 +57,7 @@ fn import(state: &RunState, task: &Task, inputs: &Inputs) -> Result<Import, Unre
         }
         Placeholder::Context(_) => Ok(None),
     };
-    let metadata = match value::fill(&importer.metadata, &lookup)? {
+    let metadata = match placeholder::fill(&importer.metadata, &lookup)? {
         Value::Object(metadata) => metadata,
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
             Map::new()
@@ -68,11 +68,11 @@ fn import(state: &RunState, task: &Task, inputs: &Inputs) -> Result<Import, Unre
         ImporterUri::Parameter(name) => inputs
             .parameters
             .get(name)
-            .map(value::text_form)
+            .map(pipeline_spec::text_form)
             .ok_or_else(|| Unresolved::NotGiven {
-                task: label(),
-                input: name.clone(),
-            })?,
+            task: label(),
+            input: name.clone(),
+        })?,
     };
     if uri.is_empty() {
         return Err(Unresolved::EmptyUri { task: label() });

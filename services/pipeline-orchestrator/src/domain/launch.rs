@@ -10,9 +10,9 @@ use serde_json::{Map, Value, json};
 
 use super::event::StepError;
 use super::model::{Inputs, Task};
+use super::placeholder::{self, Placeholder};
 use super::resolve::{self, Unresolved, file_name};
 use super::state::{RunState, missing};
-use super::value::{self, Placeholder};
 
 /// The whole of an attempt, in the engine's terms.
 #[derive(Debug, Clone, PartialEq)]
@@ -167,7 +167,9 @@ pub(super) fn settings(
             }
             Placeholder::Context(_) => Ok(None),
         };
-        Ok(value::text_form(&value::fill_text(text, &lookup)?))
+        Ok(pipeline_spec::text_form(&placeholder::fill_text(
+            text, &lookup,
+        )?))
     };
     let asked = &container.resources;
     let mut env = Vec::with_capacity(container.env.len());

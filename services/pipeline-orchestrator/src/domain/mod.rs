@@ -33,26 +33,39 @@
 mod attempts;
 mod engine;
 mod event;
+mod fields;
+mod filter;
 mod group;
 mod importer;
 mod launch;
+pub mod macros;
 mod model;
+mod page;
+mod placeholder;
+mod records;
 mod resolve;
 mod state;
 mod status;
+pub mod violation;
 #[cfg(test)]
 mod tests;
-mod value;
 
 pub use engine::step;
 pub use event::{
     Changes, Effect, Event, Outcome, ProducedArtifact, StepError, StepReport, WorkloadState,
     WorkloadUpdate,
 };
+pub use fields::{Field, FieldKind, Fields};
+pub use filter::{Compare, Filter, FilterError, Key, Predicate, Test};
 pub use launch::{LaunchSpec, OutputSpec, Settings, launch_spec};
 pub use model::{
     Artifact, Attempt, Cancel, Entered, Inputs, LOST_BUDGET, Outputs, Run, RunBody, Task, TaskBody,
     TaskRecord, Usage,
+};
+pub use page::{Asked, Query, QueryError, Sort, SortValue, Start};
+pub use records::{
+    DEFAULT_EXPERIMENT, EXPERIMENT_FIELDS, Experiment, PIPELINE_FIELDS, Pipeline, RUN_FIELDS, RunRecord, Source, Spec,
+    StorageState, VERSION_FIELDS, Version, shown_state,
 };
 pub use state::{MAX_DEPTH, MAX_TASKS, RunState, parse_workload_id};
 pub use status::{

@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 
 use super::event::StepError;
 use super::model::{Inputs, Task};
+use super::placeholder::{self, Placeholder};
 use super::state::RunState;
-use super::value::{self, Placeholder};
 
 /// A task cannot be given what it needs; the message names the task and the input.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,12 +33,11 @@ pub(super) enum Unresolved {
     },
     #[error("task `{task}`, input `{input}`: a value is required and none was given")]
     NotGiven { task: String, input: String },
-    #[error("task `{task}`, input `{input}`: expect {wanted}, got {found}")]
+    #[error("task `{task}`, input `{input}`: {mismatch}")]
     Type {
         task: String,
         input: String,
-        wanted: &'static str,
-        found: &'static str,
+        mismatch: String,
     },
     #[error("task `{task}`, input `{input}`: {value} is not one of the allowed values")]
     NotAllowed {
@@ -204,7 +203,7 @@ fn fill_constants(
             }
             Placeholder::Context(name) => Ok(context.get(name).cloned().map(Value::String)),
         };
-        filled.insert(input.clone(), value::fill(constant, &lookup)?);
+        filled.insert(input.clone(), placeholder::fill(constant, &lookup)?);
     }
     Ok(filled)
 }
@@ -229,13 +228,12 @@ fn declare(
                 }
             },
         };
-        let value = value::coerce(value, declared.parameter_type).map_err(|mismatch| {
+        let value = pipeline_spec::coerce(value, declared.parameter_type).map_err(|mismatch| {
             let (task, input) = names();
             Unresolved::Type {
                 task,
                 input,
-                wanted: mismatch.wanted,
-                found: mismatch.found,
+                mismatch,
             }
         })?;
         if !declared.literals.is_empty() && !declared.literals.contains(&value) {

@@ -36,6 +36,8 @@ pub struct RunState {
     pub(super) imported: HashMap<String, Vec<ArtifactId>>,
     /// How many tasks the plan comes to; none for too many.
     pub(super) planned_tasks: Option<u64>,
+    /// How many importers have not ended: each may still take an id for its artifact.
+    pub(super) open_importers: usize,
     /// Elementary operations so far, so that tests can see that the work is linear.
     pub(super) operations: u64,
 }
@@ -133,6 +135,7 @@ impl RunState {
             root: None,
             artifacts: HashMap::new(),
             imported: HashMap::new(),
+            open_importers: 0,
             operations: 0,
         })
     }
@@ -163,6 +166,7 @@ impl RunState {
                 return Err(missing("artifact", id));
             }
             if task.kind == TaskKind::Importer {
+                state.open_importers += usize::from(!task.status.ended());
                 for artifact in outputs.filter_map(|id| state.artifacts.get(id)) {
                     state
                         .imported
@@ -295,10 +299,9 @@ impl RunState {
             .planned_tasks
             .unwrap_or(1)
             .saturating_sub(self.tasks.len() as u64);
-        // An importer takes a second id for its artifact, also when its task is there already.
-        usize::try_from(left.saturating_mul(2))
-            .unwrap_or(usize::MAX)
-            .saturating_add(1)
+        // Any of the tasks to come may be an importer, which takes a second one.
+        let left = usize::try_from(left.saturating_mul(2)).unwrap_or(usize::MAX);
+        left.saturating_add(self.open_importers)
     }
 
     pub(super) fn task(&self, id: TaskId) -> Result<&Task, StepError> {

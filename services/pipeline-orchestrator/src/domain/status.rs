@@ -340,7 +340,7 @@ impl AttemptStatus {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt::Write as _;
+    use std::fmt::Display;
 
     use super::*;
 
@@ -352,32 +352,45 @@ mod tests {
         assert_eq!(TaskStatus::parse("DONE"), None);
     }
 
+    /// A row per action, a column per state.
+    fn grid<A: Display + Copy, S: Display + Copy>(
+        actions: &[A],
+        states: &[S],
+        cell: impl Fn(A, S) -> String,
+    ) -> String {
+        let row = |first: &str, cells: Vec<String>| {
+            let cells: String = cells.iter().map(|cell| format!(" {cell:<10}")).collect();
+            format!("{first:<10}{}\n", cells.trim_end())
+        };
+        let mut table = row("", states.iter().map(S::to_string).collect());
+        for action in actions {
+            let cells = states.iter().map(|state| cell(*action, *state)).collect();
+            table.push_str(&row(&action.to_string(), cells));
+        }
+        table
+    }
+
     #[test]
     fn transitions_are_those_of_the_committed_table() {
-        let mut table = String::new();
-        let cell = |next: Result<String, IllegalMove>| next.unwrap_or_else(|_| "-".to_owned());
-        writeln!(table, "run").unwrap();
-        for action in RunAction::ALL {
-            for status in RunStatus::ALL {
-                let next = cell(status.after(*action).map(|next| next.to_string()));
-                writeln!(table, "  {status:<10} {action:<8} {next}").unwrap();
-            }
-        }
-        writeln!(table, "task").unwrap();
-        for action in TaskAction::ALL {
-            for status in TaskStatus::ALL {
-                let next = cell(status.after(*action).map(|next| next.to_string()));
-                writeln!(table, "  {status:<10} {action:<8} {next}").unwrap();
-            }
-        }
-        writeln!(table, "attempt, by what is reported").unwrap();
-        for status in AttemptStatus::ALL {
-            for reported in AttemptStatus::ALL {
-                let advance = status.advance(*reported);
-                writeln!(table, "  {status:<10} {reported:<10} {advance:?}").unwrap();
-            }
-        }
-        insta::assert_snapshot!("transitions", table);
+        let next = |next: Result<String, IllegalMove>| next.unwrap_or_else(|_| "-".to_owned());
+        let runs = grid(RunAction::ALL, RunStatus::ALL, |action, status| {
+            next(status.after(action).map(|next| next.to_string()))
+        });
+        let tasks = grid(TaskAction::ALL, TaskStatus::ALL, |action, status| {
+            next(status.after(action).map(|next| next.to_string()))
+        });
+        let attempts = grid(
+            AttemptStatus::ALL,
+            AttemptStatus::ALL,
+            |reported, status| format!("{:?}", status.advance(reported)),
+        );
+        let table = format!(
+            "A run, by what is done to it\n{runs}\nA task, by what is done to it\n{tasks}\n\
+             An attempt, by what is reported\n{attempts}"
+        );
+        insta::with_settings!({ prepend_module_to_snapshot => false }, {
+            insta::assert_snapshot!("transitions", table);
+        });
     }
 
     #[test]

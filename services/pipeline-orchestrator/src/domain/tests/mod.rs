@@ -1,1 +1,9 @@
+//! The engine against examples, against a reference model, and against a count of its work.
 
+mod build;
+mod inputs;
+mod random;
+mod reference;
+mod rows;
+mod rules;
+mod work;

@@ -1,0 +1,480 @@
+//! Random pipelines under random events, repetitions and restarts, against the reference model.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use ids::WorkloadId;
+use pipeline_spec::plan::{
+    ArtifactSource, Body, Component, Executor, Importer, ImporterUri, OutputSelector,
+    ParameterType, Plan,
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::build::*;
+use super::reference::{Ending, Kind, Node, Reference, digest, join};
+use crate::domain::*;
+
+fn nodes() -> impl Strategy<Value = Vec<Node>> {
+    let leaf = prop_oneof![
+        12 => Just(Kind::Program),
+        1 => Just(Kind::Broken),
+        2 => Just(Kind::Importer),
+    ];
+    let kind = leaf.prop_recursive(3, 24, 5, |inner| {
+        prop_oneof![
+            2 => inner.clone(),
+            1 => group(inner, 1).prop_map(Kind::Group),
+        ]
+    });
+    group(kind, 0)
+}
+
+fn group(kind: impl Strategy<Value = Kind>, least: usize) -> impl Strategy<Value = Vec<Node>> {
+    prop::collection::vec((kind, any::<u8>()), least..6).prop_map(|members| {
+        let node = |(at, (kind, mask)): (usize, (Kind, u8))| Node {
+            kind,
+            after: (0..at).filter(|on| mask >> on & 1 == 1).collect(),
+        };
+        members.into_iter().enumerate().map(node).collect()
+    })
+}
+
+/// The plan of a tree: each task has a component of its own, named after its path.
+fn plan_of(reference: &Reference) -> Plan {
+    let mut components = BTreeMap::new();
+    let mut root = component(Body::Dag(dag_of(reference, "", &mut components)));
+    root.input_parameters
+        .insert("g".into(), text(Some(json!("root")), true));
+    let mut plan = plan(root, vec![]);
+    plan.components = components;
+    let importer = Importer {
+        uri: ImporterUri::Parameter("uri".into()),
+        artifact_type: dataset(),
+        metadata: json!({}),
+        reimport: true,
+        download_to_workspace: false,
+    };
+    plan.executors
+        .insert("exec-import".into(), Executor::Importer(importer));
+    plan
+}
+
+fn dag_of(
+    reference: &Reference,
+    group: &str,
+    components: &mut BTreeMap<String, Component>,
+) -> pipeline_spec::plan::Dag {
+    let mut tasks = Vec::new();
+    for at in 0..reference.members(group).len() {
+        let path = join(group, at);
+        let (node, _) = reference.node(&path);
+        let before: Vec<String> = node.after.iter().map(|on| format!("t{on}")).collect();
+        let before: Vec<&str> = before.iter().map(String::as_str).collect();
+        let mut task = task(&format!("t{at}"), &path, &before);
+        let producers: Vec<(usize, bool)> = node
+            .after
+            .iter()
+            .map(|on| (*on, reference.out(&join(group, *on)).is_some()))
+            .collect();
+        let first = producers
+            .iter()
+            .find(|(_, out)| *out)
+            .map(|(on, _)| format!("t{on}"));
+        let component = match &node.kind {
+            Kind::Program | Kind::Broken => {
+                task.parameters.insert("g".into(), from_group("g"));
+                if let Some(first) = &first {
+                    let text = json!("<{{$.inputs.parameters['channel']}}>");
+                    task.parameters.insert("f".into(), constant(text));
+                    task.parameters
+                        .insert("channel".into(), from_task(first, "out"));
+                }
+                program_of(node, &producers, &mut task)
+            }
+            Kind::Importer => {
+                task.parameters.insert("uri".into(), constant(json!(path)));
+                let mut import = component(Body::Executor("exec-import".into()));
+                import
+                    .input_parameters
+                    .insert("uri".into(), text(None, false));
+                import
+                    .output_artifacts
+                    .insert("art".into(), output_artifact());
+                import
+            }
+            Kind::Group(inner) => {
+                let value = first.map_or_else(|| from_group("g"), |first| from_task(&first, "out"));
+                task.parameters.insert("g".into(), value);
+                let mut dag = dag_of(reference, &path, components);
+                let last = format!("t{}", inner.len() - 1);
+                let select = |output: &str| {
+                    vec![OutputSelector {
+                        task: last.clone(),
+                        output: output.into(),
+                    }]
+                };
+                dag.output_parameters.insert("out".into(), select("out"));
+                dag.output_artifacts.insert("art".into(), select("art"));
+                let mut group = component(Body::Dag(dag));
+                group.input_parameters.insert("g".into(), text(None, false));
+                group
+            }
+        };
+        components.insert(path, component);
+        tasks.push(task);
+    }
+    dag(tasks)
+}
+
+fn program_of(
+    node: &Node,
+    producers: &[(usize, bool)],
+    task: &mut pipeline_spec::plan::Task,
+) -> Component {
+    let mut program = program();
+    program
+        .input_parameters
+        .insert("g".into(), text(None, false));
+    program
+        .input_parameters
+        .insert("f".into(), text(None, true));
+    if matches!(node.kind, Kind::Broken) {
+        let number = typed(ParameterType::NumberInteger, None, false);
+        program.input_parameters.insert("n".into(), number);
+        task.parameters
+            .insert("n".into(), constant(json!("no number")));
+    }
+    for (on, out) in producers {
+        let producer = format!("t{on}");
+        if *out {
+            program
+                .input_parameters
+                .insert(format!("i{on}"), text(None, false));
+            task.parameters
+                .insert(format!("i{on}"), from_task(&producer, "out"));
+        }
+        program
+            .input_artifacts
+            .insert(format!("a{on}"), input_artifact(false));
+        let source = ArtifactSource::TaskOutput {
+            task: producer,
+            output: "art".into(),
+        };
+        task.artifacts.insert(format!("a{on}"), source);
+    }
+    program
+}
+
+/// A runner that starts programs when the test says so.
+#[derive(Default)]
+struct Runner {
+    /// What was launched, with what it was told, by workload.
+    known: HashMap<WorkloadId, (String, LaunchSpec)>,
+    /// Workloads that have not ended, with the version of their state.
+    open: BTreeMap<WorkloadId, i64>,
+    stopping: BTreeSet<WorkloadId>,
+    /// Everything that was ever said.
+    said: Vec<Event>,
+    /// The task that made an artifact, by URI.
+    origins: HashMap<String, String>,
+}
+
+struct World {
+    bench: Bench,
+    reference: Reference,
+    runner: Runner,
+    /// Decides how attempts end.
+    seed: u64,
+}
+
+impl World {
+    fn new(tasks: Vec<Node>, seed: u64) -> Self {
+        let reference = Reference::new(tasks);
+        let bench = Bench::new(plan_of(&reference), json!({}));
+        let mut world = Self {
+            bench,
+            reference,
+            runner: Runner::default(),
+            seed,
+        };
+        world.commit(Event::Start);
+        world.reference.start();
+        world.compare();
+        world
+    }
+
+    fn commit(&mut self, event: Event) {
+        let outcome = self.bench.step(event);
+        self.perform(outcome.effects);
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Launch {
+                    task,
+                    attempt,
+                    workload_id,
+                } => {
+                    self.launch(task, attempt, workload_id);
+                }
+                Effect::Stop { workload_id, .. } => {
+                    self.runner.stopping.insert(workload_id.clone());
+                    // Also one that was never launched: its launch was lost with the service.
+                    self.runner.open.entry(workload_id).or_insert(0);
+                }
+                Effect::FindArtifact { .. } => panic!("no importer asks"),
+                Effect::RunEnded => assert!(self.bench.state.run.status.ended()),
+            }
+        }
+    }
+
+    fn launch(&mut self, task: ids::TaskId, attempt: u32, workload: WorkloadId) {
+        let spec = launch_spec(&self.bench.state, task).unwrap();
+        assert_eq!((spec.attempt, &spec.workload_id), (attempt, &workload));
+        if let Some((_, known)) = self.runner.known.get(&workload) {
+            assert_eq!(*known, spec, "a workload is described differently");
+            return;
+        }
+        let task = self.bench.state.get(task).unwrap();
+        for dependency in &task.body.dependencies {
+            let before = self.bench.state.get(*dependency).unwrap();
+            assert_eq!(
+                before.status,
+                TaskStatus::Succeeded,
+                "{} before {}",
+                before.path,
+                task.path
+            );
+        }
+        let first = self.runner.open.insert(workload.clone(), 0).is_none();
+        assert!(first, "{workload} is started twice");
+        self.runner
+            .known
+            .insert(workload, (task.path.clone(), spec));
+    }
+
+    fn ending(&self, workload: &WorkloadId) -> Ending {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        (self.seed, workload.as_str()).hash(&mut hasher);
+        match (
+            hasher.finish() % 16,
+            self.runner.stopping.contains(workload),
+        ) {
+            (0..8, true) => Ending::Stop,
+            (8, _) => Ending::Failure,
+            (9..12, _) => Ending::Loss,
+            (_, _) => Ending::Success,
+        }
+    }
+
+    /// The next thing that the runner says about a workload, and how the workload ends with it.
+    fn next_report(&mut self, workload: &WorkloadId, hurry: bool) -> (Event, Option<Ending>) {
+        let version = self.runner.open[workload] + 1;
+        let (state, ending) = match version {
+            1 if !hurry => (WorkloadState::Queued { position: 2 }, None),
+            2 if !hurry => (WorkloadState::Running, None),
+            _ => {
+                let ending = self.ending(workload);
+                let state = match ending {
+                    Ending::Success => WorkloadState::Succeeded(self.report(workload)),
+                    Ending::Failure => WorkloadState::Failed(None),
+                    Ending::Loss => WorkloadState::Lost,
+                    Ending::Stop => WorkloadState::Stopped(None),
+                };
+                (state, Some(ending))
+            }
+        };
+        (update(workload, version, state), ending)
+    }
+
+    /// Runs the program: its output depends on what it was told.
+    fn report(&mut self, workload: &WorkloadId) -> Box<StepReport> {
+        let Some((path, spec)) = self.runner.known.get(workload) else {
+            return Box::default();
+        };
+        let inputs: Value = serde_json::from_str(&spec.inputs_json).unwrap();
+        let parameters = inputs["parameterValues"].as_object().unwrap().clone();
+        let mut artifacts = BTreeMap::new();
+        for (name, list) in inputs["artifacts"].as_object().unwrap() {
+            let uri = list["artifacts"][0]["uri"].as_str().unwrap();
+            // What an importer brought in has its path as URI.
+            let origin = self.runner.origins.get(uri).map_or(uri, String::as_str);
+            artifacts.insert(name.clone(), origin.to_owned());
+        }
+        assert_eq!(
+            self.reference.inputs(path),
+            (parameters.clone(), artifacts.clone()),
+            "{path}"
+        );
+        let out = digest(path, &parameters, &artifacts);
+        let uri = spec.output_artifacts[0].uri.clone();
+        self.runner.origins.insert(uri.clone(), path.clone());
+        let artifact = ProducedArtifact {
+            uri,
+            present: true,
+            ..ProducedArtifact::default()
+        };
+        Box::new(StepReport {
+            parameters: json!({"out": out}).as_object().unwrap().clone(),
+            artifacts: vec![("art".into(), vec![artifact])],
+            ..StepReport::default()
+        })
+    }
+
+    fn speak(&mut self, choice: u16, crash: bool) {
+        let open: Vec<WorkloadId> = self.runner.open.keys().cloned().collect();
+        let Some(workload) = open.get(usize::from(choice) % open.len().max(1)).cloned() else {
+            return;
+        };
+        let (event, ending) = self.next_report(&workload, choice.is_multiple_of(3));
+        if crash {
+            // The service dies before the commit, so the runner will have to say it again.
+            self.bench.step_uncommitted(event);
+            self.restart();
+            return;
+        }
+        self.runner.said.push(event.clone());
+        match ending {
+            Some(ending) => {
+                self.runner.open.remove(&workload);
+                let task = parse_workload_id(&workload).unwrap().1;
+                let path = self.bench.state.get(task).unwrap().path.clone();
+                self.commit(event);
+                self.reference.end(&path, ending);
+            }
+            None => {
+                *self.runner.open.get_mut(&workload).unwrap() += 1;
+                self.commit(event);
+            }
+        }
+    }
+
+    fn restart(&mut self) {
+        let effects = self.bench.restart();
+        self.perform(effects);
+    }
+
+    /// A commit whose effects nobody did: the service died right after it.
+    fn terminate(&mut self, crash: bool) {
+        let outcome = self.bench.step(Event::Terminate {
+            reason: "test".into(),
+        });
+        if crash {
+            self.restart()
+        } else {
+            self.perform(outcome.effects)
+        }
+        self.reference.terminate();
+    }
+
+    fn act(&mut self, action: u8, choice: u16) {
+        match action {
+            0..100 => self.speak(choice, false),
+            100..110 => self.speak(choice, true),
+            110..130 => {
+                let at = usize::from(choice) % self.runner.said.len().max(1);
+                if let Some(event) = self.runner.said.get(at).cloned() {
+                    assert_eq!(
+                        self.bench.step(event),
+                        Outcome::default(),
+                        "a report came twice"
+                    );
+                }
+            }
+            130..145 => {
+                self.restart();
+                for event in self.runner.said.clone() {
+                    assert_eq!(
+                        self.bench.step(event),
+                        Outcome::default(),
+                        "a report came twice"
+                    );
+                }
+            }
+            145..147 => self.terminate(choice.is_multiple_of(2)),
+            _ => assert_eq!(self.bench.step(Event::Start), Outcome::default()),
+        }
+        self.compare();
+    }
+
+    /// Same tasks, same states, apart from the machine's own: whether a program runs or waits.
+    fn compare(&self) {
+        let plain = |status| match status {
+            TaskStatus::Running => TaskStatus::Ready,
+            other => other,
+        };
+        let tasks = self.bench.state.tasks();
+        let actual: BTreeMap<&str, TaskStatus> = tasks
+            .map(|task| (task.path.as_str(), plain(task.status)))
+            .collect();
+        let expected: BTreeMap<&str, TaskStatus> = self
+            .reference
+            .status
+            .iter()
+            .map(|(path, s)| (path.as_str(), plain(*s)))
+            .collect();
+        assert_eq!(actual, expected);
+        for (path, attempts) in &self.reference.attempts {
+            let task = self.bench.get(path);
+            let numbers: Vec<u32> = task.body.attempts.iter().map(|a| a.number).collect();
+            assert_eq!(numbers, (1..=*attempts).collect::<Vec<u32>>(), "{path}");
+        }
+        let counted: u32 = self.bench.state.run.body.task_counts.values().sum();
+        assert_eq!(counted as usize, expected.len());
+    }
+
+    fn finish(&mut self) {
+        while !self.runner.open.is_empty() {
+            self.speak(0, false);
+        }
+        self.compare();
+        assert!(
+            self.reference.run_ended(),
+            "the run hangs: {:?}",
+            self.bench.statuses()
+        );
+        let run = &self.bench.state.run;
+        let expected = match self.reference.status[""] {
+            TaskStatus::Succeeded => RunStatus::Succeeded,
+            TaskStatus::Failed => RunStatus::Failed,
+            _ => RunStatus::Canceled,
+        };
+        assert_eq!(run.status, expected);
+        let ends = self
+            .bench
+            .effects
+            .iter()
+            .filter(|effect| **effect == Effect::RunEnded);
+        assert_eq!(ends.count(), 1);
+        for task in self.bench.state.tasks() {
+            if task.kind == TaskKind::Container && task.status == TaskStatus::Succeeded {
+                let out = task.body.outputs.parameters["out"].as_str();
+                assert_eq!(
+                    out,
+                    self.reference.out(&task.path).as_deref(),
+                    "{}",
+                    task.path
+                );
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_run_goes_as_the_rules_say(
+        tasks in nodes(),
+        seed in any::<u64>(),
+        actions in prop::collection::vec((0..150_u8, any::<u16>()), 0..60),
+    ) {
+        let mut world = World::new(tasks, seed);
+        for (action, choice) in actions {
+            world.act(action, choice);
+        }
+        world.finish();
+    }
+}
