@@ -93,6 +93,9 @@ fn yaml(text: &str) -> Result<Vec<Value>, Error> {
             max_aliases: 10_000,
             max_anchors: 10_000,
         },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 100_000,
+        },
         // The SDK writes by YAML 1.1 and quotes whatever 1.1 would take for something else; these plain scalars are
         // strings under both its rules and ours.
         strict_booleans: true,

@@ -112,8 +112,11 @@ fn platform_path(label: &str, key: &str) -> String {
     format!("platforms.kubernetes.deploymentSpec.executors.{label}.{key}")
 }
 
+type Components<'a> = Vec<(String, &'a Component)>;
+type Executors<'a> = Vec<(&'a str, &'a Executor)>;
+
 /// The components and executors that a run of the root can come to, with their paths.
-fn reached(plan: &Plan) -> (Vec<(String, &Component)>, Vec<(&str, &Executor)>) {
+fn reached(plan: &Plan) -> (Components<'_>, Executors<'_>) {
     let mut seen: BTreeSet<&str> = BTreeSet::new();
     let mut labels: BTreeSet<&str> = BTreeSet::new();
     let mut found = vec![("root".to_owned(), &plan.root)];

@@ -46,16 +46,18 @@ fn read(body: &str) -> Name<'_> {
     if body == ".workspace_path" {
         return Name::Workspace;
     }
-    let groups: [(&str, fn(&str) -> Name<'_>); 4] = [
-        (".inputs.parameters", |name| Name::InputParameter(name)),
-        (".inputs.artifacts", |name| Name::InputArtifact(name)),
-        (".outputs.parameters", |name| Name::OutputParameter(name)),
-        (".outputs.artifacts", |name| Name::OutputArtifact(name)),
-    ];
-    for (prefix, make) in groups {
-        if let Some(name) = body.strip_prefix(prefix).and_then(quoted) {
-            return make(name);
-        }
+    let named = |group: &str| body.strip_prefix(group).and_then(quoted);
+    if let Some(name) = named(".inputs.parameters") {
+        return Name::InputParameter(name);
+    }
+    if let Some(name) = named(".inputs.artifacts") {
+        return Name::InputArtifact(name);
+    }
+    if let Some(name) = named(".outputs.parameters") {
+        return Name::OutputParameter(name);
+    }
+    if let Some(name) = named(".outputs.artifacts") {
+        return Name::OutputArtifact(name);
     }
     Name::Other
 }

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Faults, Scope, interface, sorted};
+use super::{
+    Faults, Scope, interface,
+    producers::{artifact_of, compatible, no_task, parameter_of},
+    sorted,
+};
 use crate::{
     placeholder::{self, Name},
     plan::{
-        ArtifactSource, Component, Dag, Items, OutputSelector, ParameterSource, ParameterType,
-        ParameterValue, Task,
+        ArtifactSource, Component, Items, ParameterSource, ParameterType, ParameterValue, Task,
     },
     proto::ml_pipelines::{
         PipelineTaskSpec, TaskInputsSpec, ValueOrRuntimeParameter,
@@ -426,85 +429,7 @@ fn substituted(value: &Value) -> Substituted {
     }
 }
 
-/// The type of a task's output parameter; `None` when its component is not known.
-fn parameter_of(
-    tasks: &BTreeMap<String, Task>,
-    task: &str,
-    output: &str,
-    scope: &Scope<'_>,
-) -> Result<Option<ParameterType>, String> {
-    let task = tasks.get(task).ok_or_else(|| no_task(task))?;
-    let Some(component) = scope.components.get(&task.component) else {
-        return Ok(None);
-    };
-    match component.output_parameters.get(output) {
-        Some(_) if task.iterator.is_some() => Ok(Some(ParameterType::List)),
-        Some(&parameter_type) => Ok(Some(parameter_type)),
-        None => Err(format!(
-            "task '{}' has no output parameter '{output}'",
-            task.name
-        )),
-    }
-}
-
-/// Whether a task's output artifact is a list; `None` when its component is not known.
-fn artifact_of(
-    tasks: &BTreeMap<String, Task>,
-    task: &str,
-    output: &str,
-    scope: &Scope<'_>,
-) -> Result<Option<bool>, String> {
-    let task = tasks.get(task).ok_or_else(|| no_task(task))?;
-    let Some(component) = scope.components.get(&task.component) else {
-        return Ok(None);
-    };
-    match component.output_artifacts.get(output) {
-        Some(artifact) => Ok(Some(artifact.list || task.iterator.is_some())),
-        None => Err(format!(
-            "task '{}' has no output artifact '{output}'",
-            task.name
-        )),
-    }
-}
-
-/// As [`parameter_of`], for the outputs of a group.
-pub(super) fn output_parameter(
-    dag: &Dag,
-    selector: &OutputSelector,
-    scope: &Scope<'_>,
-) -> Result<Option<ParameterType>, String> {
-    parameter_of(&dag.tasks, &selector.task, &selector.output, scope)
-}
-
-/// As [`artifact_of`], for the outputs of a group.
-pub(super) fn output_artifact(
-    dag: &Dag,
-    selector: &OutputSelector,
-    scope: &Scope<'_>,
-) -> Result<Option<bool>, String> {
-    artifact_of(&dag.tasks, &selector.task, &selector.output, scope)
-}
-
-/// Whether a value of type `given` can be taken as `wanted`. Numbers are told apart only by their value.
-pub(super) fn compatible(given: ParameterType, wanted: ParameterType) -> bool {
-    use ParameterType::{NumberDouble, NumberInteger, String, Struct, TaskConfig, TaskFinalStatus};
-
-    given == wanted
-        || matches!(
-            (given, wanted),
-            (_, String)
-                | (NumberDouble, NumberInteger)
-                | (NumberInteger, NumberDouble)
-                | (Struct, TaskFinalStatus | TaskConfig)
-                | (TaskFinalStatus | TaskConfig, Struct)
-        )
-}
-
 /// Whether the input carries an item of a loop. The compiler declares STRING where it does not know the items' type.
 fn loop_item(name: &str) -> bool {
     name.starts_with(CHANNEL) && name.contains("loop-item")
-}
-
-fn no_task(name: &str) -> String {
-    format!("there is no task '{name}' in this group")
 }

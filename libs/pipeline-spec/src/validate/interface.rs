@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::{Faults, empty, sorted};
+use super::{Faults, check_name, empty, sorted};
 use crate::{
     plan::{
         ArtifactType, Body, Component, InputArtifact, InputParameter, OutputArtifact, ParameterType,
@@ -72,6 +72,29 @@ pub(super) fn read(at: &str, source: &ComponentSpec, faults: &mut Faults) -> Com
             component.output_artifacts.insert(name.clone(), output);
         }
     }
+    let sides = [
+        (
+            "inputDefinitions.parameters",
+            component.input_parameters.keys().collect::<Vec<_>>(),
+        ),
+        (
+            "inputDefinitions.artifacts",
+            component.input_artifacts.keys().collect(),
+        ),
+        (
+            "outputDefinitions.parameters",
+            component.output_parameters.keys().collect(),
+        ),
+        (
+            "outputDefinitions.artifacts",
+            component.output_artifacts.keys().collect(),
+        ),
+    ];
+    for (side, names) in sides {
+        for name in names {
+            check_name(&format!("{at}.{side}.{name}"), name, faults);
+        }
+    }
     check_extras(at, source, &component, faults);
     component
 }
@@ -120,7 +143,11 @@ fn input_parameter(
     if let Some(default) = default.filter(|value| !value.is_null()) {
         match fit(default, &input) {
             Ok(value) => input.default = Some(value),
-            Err(message) => faults.add(format!("{at}.defaultValue"), message),
+            Err(message) => {
+                faults.add(format!("{at}.defaultValue"), message);
+                // There is a default; that tasks leave the input out is no fault of theirs.
+                input.optional = true;
+            }
         }
     }
     Some(input)

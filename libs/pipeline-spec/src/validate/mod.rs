@@ -6,6 +6,7 @@ mod inputs;
 mod interface;
 mod nesting;
 mod outputs;
+mod producers;
 mod tasks;
 
 use std::collections::{BTreeMap, HashMap};
@@ -70,7 +71,7 @@ struct Scope<'a> {
 /// Checks the document and resolves it into a plan.
 ///
 /// Whatever the schema can express is planned; whether it is executed is another question, see
-/// [`crate::unsupported`]. All faults are reported at once, in the order of the document.
+/// [`crate::unsupported`]. All faults are reported at once: executors, interfaces, the root, then the other components by name.
 pub fn plan(document: &Document) -> Result<Plan, Vec<Fault>> {
     let mut faults = Faults::default();
     let spec = &document.pipeline;
@@ -159,6 +160,8 @@ fn check_head(document: &Document, faults: &mut Faults) {
     }
     if document.name().is_empty() {
         faults.add("pipelineInfo.name", "the pipeline has no name");
+    } else {
+        check_name("pipelineInfo.name", document.name(), faults);
     }
     for name in &document.other_platforms {
         faults.add(
@@ -219,6 +222,23 @@ fn empty() -> Body {
         output_parameters: BTreeMap::new(),
         output_artifacts: BTreeMap::new(),
     })
+}
+
+/// Names become parts of paths and of placeholders.
+fn check_name(at: &str, name: &str, faults: &mut Faults) {
+    const MAX_BYTES: usize = 255;
+    let foreign = |c: char| c == '/' || c == '\\' || c == '\'' || c.is_control();
+    if name.is_empty()
+        || name.len() > MAX_BYTES
+        || name == "."
+        || name == ".."
+        || name.contains(foreign)
+    {
+        faults.add(
+            at,
+            format!("{name:?} cannot be a name: it must be 1 to {MAX_BYTES} bytes without slashes, quotes and control characters"),
+        );
+    }
 }
 
 fn path_of(component: &str) -> String {

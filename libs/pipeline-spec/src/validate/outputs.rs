@@ -1,6 +1,6 @@
 //! What a group gives on from its tasks.
 
-use super::{Faults, Scope, inputs, sorted};
+use super::{Faults, Scope, producers, sorted};
 use crate::{
     plan::{Component, Dag, OutputSelector, ParameterType},
     proto::ml_pipelines::{DagSpec, dag_outputs_spec::dag_output_parameter_spec::Kind},
@@ -85,12 +85,12 @@ fn check_parameter(
         faults.add(at, "no task gives the output");
     }
     for selector in selectors {
-        let given = inputs::output_parameter(dag, selector, scope);
+        let given = producers::output_parameter(dag, selector, scope);
         match (given, declared) {
             (Err(message), _) => faults.add(at, message),
             // The declared type of a loop's output is the list, the task's that of an element.
             (Ok(_), Some(ParameterType::List)) if is_loop => {}
-            (Ok(Some(given)), Some(declared)) if !inputs::compatible(given, declared) => {
+            (Ok(Some(given)), Some(declared)) if !producers::compatible(given, declared) => {
                 faults.add(
                     at,
                     format!(
@@ -123,7 +123,7 @@ fn check_artifact(
         faults.add(at, "no task gives the output");
     }
     for selector in selectors {
-        match inputs::output_artifact(dag, selector, scope) {
+        match producers::output_artifact(dag, selector, scope) {
             Err(message) => faults.add(at, message),
             Ok(Some(true)) if declared == Some(false) && !is_loop => faults.add(
                 at,

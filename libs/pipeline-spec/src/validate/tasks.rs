@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Faults, Scope, inputs, or, sorted};
+use super::{Faults, Scope, check_name, inputs, or, sorted};
 use crate::{
     graph,
     plan::{
@@ -60,6 +60,7 @@ pub(super) fn read(
     let mut tasks: BTreeMap<String, Task> = BTreeMap::new();
     for (name, spec) in sorted(&source.tasks) {
         let at = format!("{at}.tasks.{name}");
+        check_name(&at, name, faults);
         tasks.insert(name.clone(), shell(&at, name, spec, scope, faults));
     }
     let mut resolved = Vec::with_capacity(tasks.len());

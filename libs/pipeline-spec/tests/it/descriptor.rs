@@ -14,20 +14,30 @@ struct Upstream {
 /// Written by `tests/fixtures/dump_descriptor.py`.
 const UPSTREAM: &str = include_str!("../fixtures/upstream_descriptor.json");
 
+/// In the source repository, and not yet in a published wheel.
+const AHEAD: [&str; 2] = [
+    "kfp_kubernetes.InitContainer",
+    "kfp_kubernetes.KubernetesExecutorConfig.init_containers",
+];
+
 #[test]
 fn our_names_and_numbers_are_those_of_the_wheels() {
     let upstream: Upstream = serde_json::from_str(UPSTREAM).unwrap();
     let pool = DescriptorPool::decode(flumina_pipeline_spec::DESCRIPTOR).unwrap();
+    let ahead = |name: &str| AHEAD.iter().any(|ahead| name.starts_with(ahead));
     let mut messages = 0;
     for message in pool.all_messages() {
         let name = message.full_name();
         let ours = ["ml_pipelines", "kfp_kubernetes"].contains(&message.package_name());
-        if !ours || message.is_map_entry() {
+        if !ours || message.is_map_entry() || ahead(name) {
             continue;
         }
         let theirs = upstream.messages.get(name);
         let theirs = theirs.unwrap_or_else(|| panic!("upstream has no message {name}"));
         for field in message.fields() {
+            if ahead(field.full_name()) {
+                continue;
+            }
             assert_eq!(
                 theirs.get(field.name()),
                 Some(&field.number()),

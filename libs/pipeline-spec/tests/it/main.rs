@@ -1,5 +1,8 @@
 //! The specification through its public functions.
 
+#![expect(clippy::unwrap_used, reason = "tests panic")]
+
+mod body_faults;
 mod descriptor;
 mod documents;
 mod faults;
