@@ -66,7 +66,8 @@ impl Channel {
         };
         let endpoint =
             Endpoint::from_shared(address.to_owned()).map_err(|error| invalid(Some(error)))?;
-        if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().authority().is_none() {
+        // tonic would take a path for a unix socket.
+        if !address.starts_with("http://") || endpoint.uri().authority().is_none() {
             return Err(invalid(None));
         }
         let channel = endpoint

@@ -109,3 +109,91 @@ where
         attempt += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::Error;
+
+    fn quick() -> RetryPolicy {
+        RetryPolicy {
+            first_pause: Duration::from_millis(1),
+            last_pause: Duration::from_millis(2),
+            ..RetryPolicy::default()
+        }
+    }
+
+    async fn count(
+        policy: &RetryPolicy,
+        budget: &RetryBudget,
+        error: Error,
+        good_after: u32,
+    ) -> (u32, bool) {
+        let calls = Cell::new(0);
+        let outcome = retry(policy, budget, || {
+            calls.set(calls.get() + 1);
+            let outcome = match calls.get() > good_after {
+                true => Ok(()),
+                false => Err(aip::status("test", &error)),
+            };
+            async move { outcome }
+        });
+        let good = outcome.await.is_ok();
+        (calls.get(), good)
+    }
+
+    #[tokio::test]
+    async fn only_unavailable_is_tried_again_and_not_for_ever() {
+        let budget = RetryBudget::default();
+        assert_eq!(
+            count(&quick(), &budget, Error::Draining, 2).await,
+            (3, true)
+        );
+        assert_eq!(
+            count(&quick(), &budget, Error::Draining, 9).await,
+            (4, false)
+        );
+        assert_eq!(
+            count(&quick(), &budget, Error::Deadline, 9).await,
+            (1, false)
+        );
+    }
+
+    #[tokio::test]
+    async fn no_retry_begins_after_the_deadline() {
+        let policy = RetryPolicy {
+            deadline: Some(Instant::now()),
+            ..quick()
+        };
+        let budget = RetryBudget::default();
+        assert_eq!(
+            count(&policy, &budget, Error::Draining, 9).await,
+            (1, false)
+        );
+    }
+
+    #[tokio::test]
+    async fn an_empty_budget_stops_retries_until_calls_succeed() {
+        let budget = RetryBudget(Arc::new(AtomicI64::new(RETRY_COST)));
+        assert_eq!(
+            count(&quick(), &budget, Error::Draining, 9).await,
+            (2, false)
+        );
+        assert_eq!(
+            count(&quick(), &budget, Error::Draining, 9).await,
+            (1, false)
+        );
+        for _ in 0..RETRY_COST {
+            assert_eq!(
+                count(&quick(), &budget, Error::Draining, 0).await,
+                (1, true)
+            );
+        }
+        assert_eq!(
+            count(&quick(), &budget, Error::Draining, 1).await,
+            (2, true)
+        );
+    }
+}

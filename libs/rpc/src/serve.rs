@@ -98,15 +98,16 @@ pub fn serve(
     let draining = Stop::new();
     let stack = services.into_stack(edge, &host.metrics, draining.signal());
     let mut parts = Some((listener, stack));
-    host.supervisor.spawn(Kind::ESSENTIAL, "grpc", move |shutdown| {
-        let parts = parts.take();
-        let (options, draining) = (options.clone(), draining.clone());
-        async move {
-            if let Some((listener, stack)) = parts {
-                accept(listener, stack, &options, shutdown, draining).await;
+    host.supervisor
+        .spawn(Kind::ESSENTIAL, "grpc", move |shutdown| {
+            let parts = parts.take();
+            let (options, draining) = (options.clone(), draining.clone());
+            async move {
+                if let Some((listener, stack)) = parts {
+                    accept(listener, stack, &options, shutdown, draining).await;
+                }
             }
-        }
-    });
+        });
     Ok(address)
 }
 

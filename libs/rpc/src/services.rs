@@ -50,6 +50,10 @@ impl Services {
 
     /// Adds a generated server.
     #[must_use]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it reads as tonic's own builder, and is no sum"
+    )]
     pub fn add<S>(mut self, server: S) -> Self
     where
         S: Service<
