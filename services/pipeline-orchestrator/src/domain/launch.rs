@@ -9,7 +9,7 @@ use pipeline_spec::plan::{
 use serde_json::{Map, Value, json};
 
 use super::event::StepError;
-use super::model::{Inputs, Task};
+use super::model::{Inputs, Run, Task};
 use super::placeholder::{self, Placeholder};
 use super::resolve::{self, Unresolved, file_name};
 use super::state::{RunState, missing};
@@ -121,15 +121,14 @@ pub fn launch_spec(state: &RunState, id: TaskId) -> Result<LaunchSpec, StepError
 
 /// `<root>/<pipeline>/<run>/<task id>-<task>/<attempt>`: no two attempts share a place.
 fn output_base(state: &RunState, task: &Task, attempt: u32) -> String {
-    let run = &state.run;
+    let base = run_base(&state.run);
+    format!("{base}/{}-{}/{attempt}", task.id, file_name(&task.name))
+}
+
+/// `<root>/<pipeline>/<run>`: everything that the run's programs write lies below it.
+pub fn run_base(run: &Run) -> String {
     let root = run.pipeline_root.trim_end_matches('/');
-    let pipeline = file_name(&run.pipeline_name);
-    format!(
-        "{root}/{pipeline}/{}/{}-{}/{attempt}",
-        run.id,
-        task.id,
-        file_name(&task.name)
-    )
+    format!("{root}/{}/{}", file_name(&run.pipeline_name), run.id)
 }
 
 pub(super) fn container<'a>(state: &'a RunState, task: &Task) -> Result<&'a Container, StepError> {

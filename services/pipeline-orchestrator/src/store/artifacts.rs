@@ -1,0 +1,138 @@
+//! Artifacts, and which runs use them.
+
+use ids::{ArtifactId, RunId};
+use pipeline_spec::plan::ArtifactType;
+use sql::{Builder, Conn, Error, FromRow, Row, Value, args};
+
+use super::engine_sql as statements;
+use crate::domain::Artifact;
+
+/// Rows of one insert: 14 binds each stay below SQLite's limit of 32,766.
+const CHUNK: usize = 1000;
+
+impl FromRow for Artifact {
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        let metadata: String = row.get("metadata")?;
+        let size: i64 = row.get("size_bytes")?;
+        Ok(Self {
+            id: row.get("id")?,
+            run_id: row.get("run_id")?,
+            task_id: row.get("task_id")?,
+            name: row.get("name")?,
+            artifact_type: ArtifactType {
+                schema_title: row.get("type")?,
+                schema_version: row.get("schema_version")?,
+                instance_schema: row.get("instance_schema")?,
+            },
+            uri: row.get("uri")?,
+            metadata: serde_json::from_str(&metadata)
+                .map_err(|error| Error::corrupt("metadata", error))?,
+            size_bytes: u64::try_from(size).unwrap_or(0),
+            sha256: row.get("sha256")?,
+            present: row.get("present")?,
+            directory: row.get("directory")?,
+            created_at: row.get("created_at")?,
+        })
+    }
+}
+
+/// Adds artifacts and notes that their run uses them.
+pub(crate) async fn insert(conn: &mut Conn, artifacts: &[Artifact]) -> Result<(), Error> {
+    for chunk in artifacts.chunks(CHUNK) {
+        let mut builder = Builder::new(statements::INSERT_ARTIFACTS);
+        builder.bind_rows(chunk.iter().map(columns));
+        let (sql, args) = builder.finish();
+        conn.execute(sql, args).await?;
+    }
+    let uses = artifacts.iter().map(|artifact| (artifact.run_id, artifact.id)).collect();
+    insert_uses(conn, uses).await
+}
+
+/// Notes that runs use artifacts; saying it twice is fine.
+pub(crate) async fn insert_uses(
+    conn: &mut Conn,
+    uses: Vec<(RunId, ArtifactId)>,
+) -> Result<(), Error> {
+    for chunk in uses.chunks(CHUNK) {
+        let mut builder = Builder::new(statements::INSERT_USES);
+        builder.bind_rows(chunk.iter().map(|(run, artifact)| args![*run, *artifact]));
+        builder.push(statements::OR_NOTHING);
+        let (sql, args) = builder.finish();
+        conn.execute(sql, args).await?;
+    }
+    Ok(())
+}
+
+fn columns(artifact: &Artifact) -> Vec<Value> {
+    let metadata = serde_json::Value::Object(artifact.metadata.clone()).to_string();
+    args![
+        artifact.id,
+        artifact.run_id,
+        artifact.task_id,
+        &artifact.name,
+        &artifact.artifact_type.schema_title,
+        &artifact.artifact_type.schema_version,
+        &artifact.artifact_type.instance_schema,
+        &artifact.uri,
+        metadata,
+        i64::try_from(artifact.size_bytes).unwrap_or(i64::MAX),
+        &artifact.sha256,
+        artifact.present,
+        artifact.directory,
+        artifact.created_at,
+    ]
+}
+
+/// The artifacts that a run recorded or uses.
+pub(crate) async fn used_by(conn: &mut Conn, run: RunId) -> Result<Vec<Artifact>, Error> {
+    conn.fetch_all(statements::ARTIFACTS_USED, args![run]).await
+}
+
+/// The artifacts that this run alone uses: they go when it goes.
+pub(crate) async fn used_by_only(conn: &mut Conn, run: RunId) -> Result<Vec<Artifact>, Error> {
+    conn.fetch_all(statements::ARTIFACTS_USED_ONLY, args![run]).await
+}
+
+/// The newest artifacts of a URI, for an importer that may use one again.
+pub(crate) async fn by_uri(conn: &mut Conn, uri: &str) -> Result<Vec<Artifact>, Error> {
+    conn.fetch_all(statements::ARTIFACTS_BY_URI, args![uri]).await
+}
+
+/// The artifact of an id.
+pub(crate) async fn by_id(conn: &mut Conn, id: ArtifactId) -> Result<Option<Artifact>, Error> {
+    conn.fetch_optional(statements::ARTIFACT_BY_ID, args![id]).await
+}
+
+/// A page of artifacts, newest first, before an artifact.
+pub(crate) async fn page(
+    conn: &mut Conn,
+    run: Option<RunId>,
+    artifact_type: &str,
+    before: ArtifactId,
+    limit: u32,
+) -> Result<Vec<Artifact>, Error> {
+    let mut builder = Builder::new(statements::ARTIFACTS_PAGE);
+    builder.bind(before);
+    if let Some(run) = run {
+        builder.push(" AND run_id = ").bind(run);
+    }
+    if !artifact_type.is_empty() {
+        builder.push(" AND type = ").bind(artifact_type);
+    }
+    builder.push(" ORDER BY id DESC LIMIT ").bind(limit);
+    let (sql, args) = builder.finish();
+    conn.fetch_all(sql, args).await
+}
+
+/// Removes artifacts.
+pub(crate) async fn delete(conn: &mut Conn, ids: &[ArtifactId]) -> Result<(), Error> {
+    for id in ids {
+        conn.execute(statements::DELETE_ARTIFACT, args![*id]).await?;
+    }
+    Ok(())
+}
+
+/// How many artifacts are left that a run recorded.
+pub(crate) async fn recorded(conn: &mut Conn, run: RunId) -> Result<i64, Error> {
+    conn.fetch_one(statements::ARTIFACTS_RECORDED, args![run]).await
+}

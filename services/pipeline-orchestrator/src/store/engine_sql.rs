@@ -1,0 +1,71 @@
+//! The engine's statements over tasks and artifacts.
+
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident = $text:expr;)*) => {
+        $($(#[$doc])* pub(crate) const $name: &str = $text;)*
+
+        /// All that are whole statements, for the test that prepares each on both databases.
+        #[cfg_attr(not(test), expect(dead_code, reason = "read by a test"))]
+        pub(crate) const ALL: &[(&str, &str)] = &[$((stringify!($name), $name)),*];
+    };
+}
+
+macro_rules! task_columns {
+    () => {
+        "id, run_id, parent_id, name, path, kind, status, iteration, created_at, started_at, ended_at, version, body"
+    };
+}
+
+macro_rules! artifact_columns {
+    () => {
+        "id, run_id, task_id, name, type, schema_version, instance_schema, uri, metadata, size_bytes, sha256, \
+         present, directory, created_at"
+    };
+}
+
+statements! {
+    UPDATE_TASK =
+        "UPDATE tasks SET status = $2, started_at = $3, ended_at = $4, version = $5, body = $6 WHERE id = $1";
+    TASKS_OF_RUN = concat!("SELECT ", task_columns!(), " FROM tasks WHERE run_id = $1 ORDER BY id");
+    TASKS_PAGE =
+        concat!("SELECT ", task_columns!(), " FROM tasks WHERE run_id = $1 AND id > $2 ORDER BY id LIMIT $3");
+    TASKS_CHANGED = concat!(
+        "SELECT ", task_columns!(), " FROM tasks WHERE run_id = $1 AND (version > $2 OR (version = $2 AND id > $3)) \
+         ORDER BY version, id LIMIT $4"
+    );
+    TASK_BY_ID = concat!("SELECT ", task_columns!(), " FROM tasks WHERE run_id = $1 AND id = $2");
+    TASK_BY_PATH = concat!("SELECT ", task_columns!(), " FROM tasks WHERE run_id = $1 AND path = $2");
+    TASKS_BY_NAME =
+        concat!("SELECT ", task_columns!(), " FROM tasks WHERE run_id = $1 AND name = $2 ORDER BY id LIMIT 2");
+
+    /// What a run recorded or uses.
+    ARTIFACTS_USED = concat!(
+        "SELECT ", artifact_columns!(), " FROM artifacts WHERE id IN \
+         (SELECT artifact_id FROM artifact_uses WHERE run_id = $1) ORDER BY id"
+    );
+    /// What a run recorded and no other run uses, neither the artifact nor its content.
+    ARTIFACTS_USED_ONLY = concat!(
+        "SELECT ", artifact_columns!(), " FROM artifacts WHERE run_id = $1 \
+         AND NOT EXISTS (SELECT 1 FROM artifacts AS same JOIN artifact_uses ON artifact_uses.artifact_id = same.id \
+         WHERE same.uri = artifacts.uri AND artifact_uses.run_id <> $1) ORDER BY id"
+    );
+    ARTIFACTS_BY_URI =
+        concat!("SELECT ", artifact_columns!(), " FROM artifacts WHERE uri = $1 ORDER BY id DESC LIMIT 100");
+    ARTIFACT_BY_ID = concat!("SELECT ", artifact_columns!(), " FROM artifacts WHERE id = $1");
+    DELETE_ARTIFACT = "DELETE FROM artifacts WHERE id = $1";
+    /// Whether anything is left that a run recorded.
+    ARTIFACTS_RECORDED = "SELECT COUNT(*) AS value FROM artifacts WHERE run_id = $1";
+}
+
+/// The beginning of an insert of several rows.
+pub(crate) const INSERT_TASKS: &str = concat!("INSERT INTO tasks (", task_columns!(), ") VALUES ");
+/// The beginning of an insert of several rows.
+pub(crate) const INSERT_ARTIFACTS: &str =
+    concat!("INSERT INTO artifacts (", artifact_columns!(), ") VALUES ");
+/// The beginning of an insert of several rows.
+pub(crate) const INSERT_USES: &str = "INSERT INTO artifact_uses (run_id, artifact_id) VALUES ";
+/// The end of [`INSERT_USES`].
+pub(crate) const OR_NOTHING: &str = " ON CONFLICT (run_id, artifact_id) DO NOTHING";
+/// The beginning of a page of artifacts.
+pub(crate) const ARTIFACTS_PAGE: &str =
+    concat!("SELECT ", artifact_columns!(), " FROM artifacts WHERE id < ");

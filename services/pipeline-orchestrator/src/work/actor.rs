@@ -1,0 +1,513 @@
+//! The actor of one run: it alone changes the run.
+//!
+//! It takes events in, commits what the pure engine makes of them, and then asks the runner for what follows. What it
+//! keeps in memory is a function of the stored rows, so after any failure it loads the run again and goes on.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api_runner::v1 as runner;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use ids::{ArtifactId, RunId, TaskId, WorkloadId};
+use tokio::sync::mpsc;
+use tonic::Code;
+
+use super::engine::Inner;
+use super::{cleanup, launch};
+use crate::domain::{
+    Artifact, Cancel, Changes, Effect, Event, RunRecord, RunState, RunStatus, StepError, Task, TaskRecord,
+    WorkloadUpdate, launch_spec, step,
+};
+use crate::store::{artifacts, runs, specs, tasks};
+
+/// Events of one transaction at most.
+const BATCH: usize = 512;
+/// Calls to the runner that are under way at a time.
+const IN_FLIGHT: usize = 64;
+/// How long a call to the runner may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause after a failure, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// What an actor is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// The row of the run changed: it is new, or to be stopped, or to be removed.
+    Wake,
+    /// A workload changed.
+    Update(Box<WorkloadUpdate>),
+    /// Updates may have been missed.
+    Resync,
+}
+
+/// Why an actor loads its run again.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the database failed")]
+    Sql(#[from] sql::Error),
+    #[error("the engine refused an event")]
+    Step(#[from] StepError),
+    #[error("the stored run cannot be read: {0}")]
+    Corrupt(String),
+    #[error("the run cannot be removed yet")]
+    Cleanup(#[from] cleanup::Error),
+}
+
+/// Drives a run until it has ended, or is gone.
+pub(super) async fn live(
+    engine: Arc<Inner>,
+    run: RunId,
+    mut messages: mpsc::UnboundedReceiver<Message>,
+) {
+    let mut pause = PAUSE.0;
+    loop {
+        match drive(&engine, run, &mut messages).await {
+            Ok(()) => {
+                pause = PAUSE.0;
+                if engine.retire(run, &messages) {
+                    return;
+                }
+            }
+            Err(failure) => {
+                tracing::warn!(%run, error = aip::chain(&failure), "a run cannot go on yet");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE.1);
+            }
+        }
+    }
+}
+
+async fn drive(
+    engine: &Arc<Inner>,
+    run: RunId,
+    messages: &mut mpsc::UnboundedReceiver<Message>,
+) -> Result<(), Failure> {
+    let Some(record) = record(engine, run).await? else { return Ok(()) };
+    if record.deleting {
+        cleanup::remove(engine, &record).await?;
+        engine.watchers.changed(run);
+        return Ok(());
+    }
+    if record.run.status.ended() {
+        return Ok(());
+    }
+    let cancel = record.cancel.clone();
+    let mut actor = Actor::load(engine, record).await?;
+    actor.begin(cancel).await?;
+    while !actor.state.run.status.ended() {
+        let mut batch = Vec::new();
+        tokio::select! {
+            count = messages.recv_many(&mut batch, BATCH) => {
+                if count == 0 {
+                    return Ok(());
+                }
+            }
+            Some(answer) = actor.calls.next() => actor.answered(answer, &mut batch).await?,
+        }
+        if actor.take(batch).await? {
+            // It is being removed: calls that are under way end first, so that none arrives late.
+            actor.finish_calls().await;
+            let Some(record) = self::record(engine, run).await? else { return Ok(()) };
+            cleanup::remove(engine, &record).await?;
+            engine.watchers.changed(run);
+            return Ok(());
+        }
+    }
+    actor.finish_calls().await;
+    Ok(())
+}
+
+async fn record(engine: &Inner, run: RunId) -> Result<Option<RunRecord>, sql::Error> {
+    engine.db.read(move |conn| Box::pin(async move { runs::get(conn, run).await })).await
+}
+
+/// The answer to a call.
+enum Answer {
+    Event(Box<Event>),
+    /// The call failed for now.
+    Again(Effect),
+    Nothing,
+}
+
+struct Actor<'e> {
+    engine: &'e Arc<Inner>,
+    state: RunState,
+    calls: FuturesUnordered<BoxFuture<'static, Answer>>,
+    waiting: VecDeque<Effect>,
+    /// How often calls failed in a row, for the pause.
+    failures: u32,
+}
+
+impl<'e> Actor<'e> {
+    async fn load(engine: &'e Arc<Inner>, record: RunRecord) -> Result<Self, Failure> {
+        let run = record.run.id;
+        let hash = record.spec_hash.clone();
+        let (spec, tasks, artifacts) = engine
+            .db
+            .read(move |conn| {
+                Box::pin(async move {
+                    let spec = specs::get(conn, &hash).await?;
+                    let tasks = tasks::of_run(conn, run).await?;
+                    Ok::<_, sql::Error>((spec, tasks, artifacts::used_by(conn, run).await?))
+                })
+            })
+            .await?;
+        let corrupt = |text: String| Failure::Corrupt(text);
+        let spec = spec.ok_or_else(|| corrupt("its specification is missing".to_owned()))?;
+        let spec = serde_json::from_str(&spec).map_err(|error| corrupt(error.to_string()))?;
+        let document = pipeline_spec::Document::from_value(spec)
+            .map_err(|error| corrupt(error.to_string()))?;
+        let plan = pipeline_spec::plan(&document)
+            .map_err(|faults| corrupt(format!("{} faults in its specification", faults.len())))?;
+        let tasks: Result<Vec<Task>, _> = tasks.into_iter().map(Task::from_record).collect();
+        let tasks = tasks.map_err(|error| corrupt(error.to_string()))?;
+        let state = RunState::load(record.run, Arc::new(plan), tasks, artifacts)?;
+        Ok(Self {
+            engine,
+            state,
+            calls: FuturesUnordered::new(),
+            waiting: VecDeque::new(),
+            failures: 0,
+        })
+    }
+
+    /// Goes on where the stored rows stand.
+    async fn begin(&mut self, cancel: Option<Cancel>) -> Result<(), Failure> {
+        let effects = self.state.open_effects()?;
+        self.perform(effects)?;
+        let event = match cancel {
+            Some(cancel) => Event::Terminate { reason: cancel.reason },
+            None if self.state.run.status == RunStatus::Pending => Event::Start,
+            None => return Ok(()),
+        };
+        self.apply(vec![event]).await
+    }
+
+    /// Takes messages in; true when the run is to be removed.
+    async fn take(&mut self, batch: Vec<Message>) -> Result<bool, Failure> {
+        let mut updates: HashMap<WorkloadId, Box<WorkloadUpdate>> = HashMap::new();
+        let mut order = Vec::new();
+        let mut woken = false;
+        let mut resync = false;
+        for message in batch {
+            match message {
+                Message::Wake => woken = true,
+                Message::Resync => resync = true,
+                // An update holds the whole state: of several for a workload the newest says it all.
+                Message::Update(update) => {
+                    let id = update.workload_id.clone();
+                    match updates.get_mut(&id) {
+                        Some(known) if known.version > update.version => {}
+                        Some(known) => *known = update,
+                        None => {
+                            order.push(id.clone());
+                            updates.insert(id, update);
+                        }
+                    }
+                }
+            }
+        }
+        let mut events: Vec<Event> = order
+            .iter()
+            .filter_map(|id| updates.remove(id))
+            .map(|update| Event::Workload(*update))
+            .collect();
+        if woken {
+            let Some(record) = record(self.engine, self.state.run.id).await? else {
+                return Ok(true);
+            };
+            if record.deleting {
+                return Ok(true);
+            }
+            if let Some(cancel) = record.cancel {
+                events.push(Event::Terminate { reason: cancel.reason });
+            }
+        }
+        self.apply(events).await?;
+        if resync {
+            let effects = self.state.open_effects()?;
+            self.perform(effects)?;
+        }
+        Ok(false)
+    }
+
+    async fn answered(
+        &mut self,
+        answer: Answer,
+        batch: &mut Vec<Message>,
+    ) -> Result<(), Failure> {
+        match answer {
+            Answer::Event(event) => {
+                self.failures = 0;
+                match *event {
+                Event::Workload(update) => batch.push(Message::Update(Box::new(update))),
+                other => self.apply(vec![other]).await?,
+                }
+            }
+            Answer::Again(effect) => {
+                self.failures = self.failures.saturating_add(1);
+                if self.still_wanted(&effect) {
+                    self.waiting.push_back(effect);
+                }
+            }
+            Answer::Nothing => {}
+        }
+        self.fill()
+    }
+
+    /// Whether the attempt of a call is still open.
+    fn still_wanted(&self, effect: &Effect) -> bool {
+        match effect {
+            Effect::Launch { task, attempt, .. } => self
+                .state
+                .get(*task)
+                .and_then(Task::open_attempt)
+                .is_some_and(|open| open.number == *attempt && self.state.run.body.cancel.is_none()),
+            Effect::Stop { .. } | Effect::FindArtifact { .. } => true,
+            Effect::RunEnded => false,
+        }
+    }
+
+    /// Steps through events, commits once, then does what follows.
+    async fn apply(&mut self, events: Vec<Event>) -> Result<(), Failure> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let artifacts: usize = events.iter().map(reported_artifacts).sum();
+        let needed = self.state.ids_needed().saturating_add(artifacts).saturating_add(1);
+        let mut numbers = self.engine.numbers.lock().await;
+        numbers.reserve(&self.engine.db, needed).await?;
+        let now = self.engine.clock.now();
+        let mut pending = Pending::default();
+        let mut effects = Vec::new();
+        for event in events {
+            let outcome = step(&mut self.state, event, now, &mut || numbers.draw())?;
+            pending.merge(outcome.changes);
+            effects.extend(outcome.effects);
+        }
+        drop(numbers);
+        if !pending.is_empty() {
+            runtime::abort_point("orchestrator.step.computed");
+            self.commit(pending).await?;
+            runtime::abort_point("orchestrator.step.committed");
+            self.engine.watchers.changed(self.state.run.id);
+        }
+        self.perform(effects)
+    }
+
+    async fn commit(&mut self, pending: Pending) -> Result<(), Failure> {
+        let record = |id: &TaskId| -> Result<TaskRecord, Failure> {
+            let task = self.state.get(*id);
+            let task = task.ok_or_else(|| Failure::Corrupt(format!("task {id} is missing")))?;
+            task.to_record().map_err(|error| Failure::Corrupt(error.to_string()))
+        };
+        let inserted: Result<Vec<TaskRecord>, Failure> =
+            pending.inserted.iter().map(record).collect();
+        let inserted = inserted?;
+        let updated: Result<Vec<TaskRecord>, Failure> =
+            pending.updated.difference(&pending.inserted).map(record).collect();
+        let updated = updated?;
+        let recorded: Vec<Artifact> = pending
+            .artifacts
+            .iter()
+            .filter_map(|id| self.state.artifact(*id))
+            .cloned()
+            .collect();
+        // What an importer took over was recorded by another run; it is in use here from now on.
+        let (recorded, known): (Vec<Artifact>, Vec<Artifact>) =
+            recorded.into_iter().partition(|artifact| artifact.run_id == self.state.run.id);
+        let uses = known.into_iter().map(|artifact| (self.state.run.id, artifact.id)).collect();
+        let run = pending.run.then(|| self.state.run.clone());
+        let written = self.engine.db.write(move |conn| {
+            Box::pin(async move {
+                tasks::insert(conn, inserted).await?;
+                for record in updated {
+                    tasks::update(conn, record).await?;
+                }
+                artifacts::insert(conn, &recorded).await?;
+                artifacts::insert_uses(conn, uses).await?;
+                match run {
+                    Some(run) => runs::update(conn, &run).await.map(drop),
+                    None => Ok::<_, sql::Error>(()),
+                }
+            })
+        });
+        Ok(written.await?)
+    }
+
+    /// Queues what is to be done and starts as much as may be under way.
+    fn perform(&mut self, effects: Vec<Effect>) -> Result<(), Failure> {
+        for effect in effects {
+            match effect {
+                Effect::RunEnded => {}
+                // A stop must not wait behind launches that it makes useless.
+                Effect::Stop { .. } => self.waiting.push_front(effect),
+                Effect::Launch { .. } | Effect::FindArtifact { .. } => {
+                    self.waiting.push_back(effect);
+                }
+            }
+        }
+        self.fill()
+    }
+
+    fn fill(&mut self) -> Result<(), Failure> {
+        while self.calls.len() < IN_FLIGHT {
+            let Some(effect) = self.waiting.pop_front() else { break };
+            if !self.still_wanted(&effect) {
+                continue;
+            }
+            let call = self.call(effect)?;
+            self.calls.push(call);
+        }
+        Ok(())
+    }
+
+    fn call(&self, effect: Effect) -> Result<BoxFuture<'static, Answer>, Failure> {
+        let engine = Arc::clone(self.engine);
+        let pause = pause(self.failures);
+        Ok(match &effect {
+            Effect::Launch { task, .. } => {
+                let request = launch::request("", launch_spec(&self.state, *task)?);
+                Box::pin(async move { launch_call(&engine, request, effect, pause).await })
+            }
+            Effect::Stop { workload_id, reason } => {
+                let request =
+                    runner::StopRequest { id: workload_id.to_string(), reason: reason.clone() };
+                Box::pin(async move { stop_call(&engine, request, effect, pause).await })
+            }
+            Effect::FindArtifact { .. } => {
+                Box::pin(async move { find_call(&engine, effect, pause).await })
+            }
+            Effect::RunEnded => Box::pin(async { Answer::Nothing }),
+        })
+    }
+
+    /// Waits for the calls that are under way and forgets the others.
+    async fn finish_calls(&mut self) {
+        self.waiting.clear();
+        while self.calls.next().await.is_some() {}
+    }
+}
+
+fn pause(failures: u32) -> Duration {
+    if failures == 0 { Duration::ZERO } else { (PAUSE.0 * 2_u32.pow(failures.min(7))).min(PAUSE.1) }
+}
+
+async fn launch_call(
+    engine: &Inner,
+    request: runner::LaunchRequest,
+    effect: Effect,
+    pause: Duration,
+) -> Answer {
+    tokio::time::sleep(pause).await;
+    let Ok(workload_id) = request.id.parse::<WorkloadId>() else { return Answer::Nothing };
+    let context = rpc::Context::background("pipeline-orchestrator");
+    runtime::abort_point("orchestrator.launch.sent");
+    let answer = engine.workloads().launch(context.request(CALL_TIMEOUT, request)).await;
+    runtime::abort_point("orchestrator.launch.answered");
+    match answer {
+        Ok(workload) => match launch::update(workload.into_inner()) {
+            Some(update) => Answer::Event(Box::new(Event::Workload(update))),
+            None => Answer::Again(effect),
+        },
+        Err(status) if refused(status.code()) => {
+            let reason = "LAUNCH_REFUSED".to_owned();
+            let message = status.message().to_owned();
+            Answer::Event(Box::new(Event::LaunchRefused { workload_id, reason, message }))
+        }
+        Err(status) => {
+            tracing::debug!(%workload_id, code = ?status.code(), "a launch is tried again");
+            Answer::Again(effect)
+        }
+    }
+}
+
+/// Whether the runner will never run this.
+fn refused(code: Code) -> bool {
+    matches!(
+        code,
+        Code::InvalidArgument
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::PermissionDenied
+            | Code::ResourceExhausted
+    )
+}
+
+async fn stop_call(
+    engine: &Inner,
+    request: runner::StopRequest,
+    effect: Effect,
+    pause: Duration,
+) -> Answer {
+    tokio::time::sleep(pause).await;
+    let context = rpc::Context::background("pipeline-orchestrator");
+    runtime::abort_point("orchestrator.stop.sent");
+    match engine.workloads().stop(context.request(CALL_TIMEOUT, request)).await {
+        Ok(workload) => launch::update(workload.into_inner())
+            .map_or(Answer::Nothing, |update| Answer::Event(Box::new(Event::Workload(update)))),
+        Err(_) => Answer::Again(effect),
+    }
+}
+
+async fn find_call(engine: &Inner, effect: Effect, pause: Duration) -> Answer {
+    tokio::time::sleep(pause).await;
+    let Effect::FindArtifact { task, uri, artifact_type, metadata } = &effect else {
+        return Answer::Nothing;
+    };
+    let wanted = uri.clone();
+    let known = engine
+        .db
+        .read(move |conn| Box::pin(async move { artifacts::by_uri(conn, &wanted).await }))
+        .await;
+    match known {
+        Ok(known) => {
+            let same = |artifact: &Artifact| {
+                artifact.artifact_type == *artifact_type && artifact.metadata == *metadata
+            };
+            let found = known.into_iter().find(same).map(Box::new);
+            Answer::Event(Box::new(Event::ArtifactLookedUp { task: *task, found }))
+        }
+        Err(sql::Error::Corrupt { .. }) => {
+            Answer::Event(Box::new(Event::ArtifactLookedUp { task: *task, found: None }))
+        }
+        Err(_) => Answer::Again(effect),
+    }
+}
+
+fn reported_artifacts(event: &Event) -> usize {
+    match event {
+        Event::Workload(update) => update
+            .state
+            .report()
+            .map_or(0, |report| report.artifacts.iter().map(|(_, list)| list.len()).sum()),
+        Event::ArtifactLookedUp { .. } => 1,
+        Event::Start | Event::LaunchRefused { .. } | Event::Terminate { .. } => 0,
+    }
+}
+
+/// The rows that a batch of events changed.
+#[derive(Default)]
+struct Pending {
+    run: bool,
+    inserted: BTreeSet<TaskId>,
+    updated: BTreeSet<TaskId>,
+    artifacts: BTreeSet<ArtifactId>,
+}
+
+impl Pending {
+    fn merge(&mut self, changes: Changes) {
+        self.run |= changes.run;
+        self.inserted.extend(changes.inserted);
+        self.updated.extend(changes.updated);
+        self.artifacts.extend(changes.artifacts);
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.run && self.inserted.is_empty() && self.updated.is_empty() && self.artifacts.is_empty()
+    }
+}

@@ -1,0 +1,185 @@
+//! The engine at work: it starts an actor per run, feeds it from the runner's watch, and answers nobody.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use api_runner::v1 as runner;
+use api_runner::v1::workload_service_client::WorkloadServiceClient;
+use clock::Clock;
+use ids::RunId;
+use objects::Store;
+use runtime::{Kind, OnCancel, Shutdown, Supervisor};
+use sql::Db;
+use tokio::sync::mpsc;
+
+use super::actor::{self, Message};
+use super::launch;
+use super::numbers::Numbers;
+use super::watchers::Watchers;
+use crate::store::runs;
+
+/// The pause after the runner could not be watched, at first and at most.
+const WATCH_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// What the engine needs.
+#[derive(Clone)]
+pub struct Deps {
+    /// The service's database.
+    pub db: Db,
+    /// The channel to the runner.
+    pub runner: rpc::Channel,
+    /// The artifact store.
+    pub objects: Store,
+    /// The time.
+    pub clock: Clock,
+    /// Where actors run.
+    pub supervisor: Supervisor,
+}
+
+/// The engine; cloning shares it.
+#[derive(Clone)]
+pub struct Engine(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) db: Db,
+    pub(super) runner: rpc::Channel,
+    pub(super) objects: Store,
+    pub(super) clock: Clock,
+    supervisor: Supervisor,
+    pub(super) numbers: tokio::sync::Mutex<Numbers>,
+    pub(super) watchers: Watchers,
+    actors: Mutex<HashMap<RunId, mpsc::UnboundedSender<Message>>>,
+}
+
+impl Engine {
+    /// An engine that does nothing until [`Engine::start`].
+    pub fn new(deps: Deps) -> Self {
+        Self(Arc::new(Inner {
+            db: deps.db,
+            runner: deps.runner,
+            objects: deps.objects,
+            clock: deps.clock,
+            supervisor: deps.supervisor,
+            numbers: tokio::sync::Mutex::default(),
+            watchers: Watchers::default(),
+            actors: Mutex::default(),
+        }))
+    }
+
+    /// Goes on with every run that has not ended, and watches the runner.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn start(&self) -> Result<(), sql::Error> {
+        let open: Vec<RunId> =
+            self.0.db.read(|conn| Box::pin(async move { runs::open(conn).await })).await?;
+        for run in open {
+            self.wake(run);
+        }
+        let engine = self.clone();
+        let make = move |shutdown: Shutdown| {
+            let engine = engine.clone();
+            async move { engine.watch(shutdown).await }
+        };
+        self.0.supervisor.spawn(Kind::HELPER, "runner-watch", make);
+        Ok(())
+    }
+
+    /// Looks at a run: it is new, or asked to stop, or to be removed.
+    pub fn wake(&self, run: RunId) {
+        let mut actors = self.0.actors.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = match actors.entry(run) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let (sender, messages) = mpsc::unbounded_channel();
+                let actor = actor::live(Arc::clone(&self.0), run, messages);
+                self.0.supervisor.spawn_once(OnCancel::Abort, "run", actor);
+                entry.insert(sender)
+            }
+        };
+        // The receiver lives as long as the entry: `Inner::retire` removes both under the same lock.
+        let _delivered = sender.send(Message::Wake);
+    }
+
+    /// Changes of a run from now on.
+    pub(crate) fn subscribe(&self, run: RunId) -> tokio::sync::watch::Receiver<()> {
+        self.0.watchers.subscribe(run)
+    }
+
+    /// A client of the runner.
+    pub(crate) fn workloads(&self) -> WorkloadServiceClient<rpc::Channel> {
+        self.0.workloads()
+    }
+
+    /// Watches the runner until the end, again and again after failures.
+    async fn watch(self, shutdown: Shutdown) {
+        let mut pause = WATCH_PAUSE.0;
+        while !shutdown.requested() {
+            match self.watch_once().await {
+                Ok(()) => pause = WATCH_PAUSE.0,
+                Err(status) => {
+                    tracing::debug!(code = ?status.code(), message = status.message(), "the runner cannot be watched");
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(WATCH_PAUSE.1);
+        }
+    }
+
+    async fn watch_once(&self) -> Result<(), tonic::Status> {
+        let request =
+            runner::WatchRequest { owner: launch::OWNERS.to_owned(), live_only: true };
+        let context = rpc::Context::background("pipeline-orchestrator");
+        let mut stream =
+            self.0.workloads().watch(context.stream_request(request)).await?.into_inner();
+        while let Some(update) = stream.message().await? {
+            if let Some(workload) = update.workload {
+                self.0.dispatch(workload);
+            }
+            if update.synced {
+                // What ended while nobody watched is not in the stream: every actor asks for its open attempts.
+                self.0.broadcast();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    pub(super) fn workloads(&self) -> WorkloadServiceClient<rpc::Channel> {
+        WorkloadServiceClient::new(self.runner.clone())
+            .max_decoding_message_size(rpc::MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(rpc::MAX_MESSAGE_BYTES)
+    }
+
+    /// Gives an update to the actor of its run; a run that has ended needs none.
+    fn dispatch(&self, workload: runner::Workload) {
+        let owner = workload.spec.as_ref().map_or("", |spec| spec.owner.as_str());
+        let run = owner.strip_prefix(launch::OWNERS).and_then(|rest| rest.strip_prefix('/'));
+        let Some(run) = run.and_then(|run| run.parse::<RunId>().ok()) else { return };
+        let Some(update) = launch::update(workload) else { return };
+        let actors = self.actors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = actors.get(&run) {
+            let _delivered = sender.send(Message::Update(Box::new(update)));
+        }
+    }
+
+    fn broadcast(&self) {
+        let actors = self.actors.lock().unwrap_or_else(PoisonError::into_inner);
+        for sender in actors.values() {
+            let _delivered = sender.send(Message::Resync);
+        }
+    }
+
+    /// Ends an actor unless somebody woke it meanwhile; true when it is over.
+    pub(super) fn retire(&self, run: RunId, messages: &mpsc::UnboundedReceiver<Message>) -> bool {
+        let mut actors = self.actors.lock().unwrap_or_else(PoisonError::into_inner);
+        if !messages.is_empty() {
+            return false;
+        }
+        actors.remove(&run);
+        true
+    }
+}

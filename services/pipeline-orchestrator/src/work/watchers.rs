@@ -1,0 +1,29 @@
+//! Who waits for changes of a run.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ids::RunId;
+use tokio::sync::watch;
+
+/// The changes of all runs that somebody looks at; cloning shares them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Watchers(Arc<Mutex<HashMap<RunId, watch::Sender<()>>>>);
+
+impl Watchers {
+    /// Changes of a run from now on.
+    pub(crate) fn subscribe(&self, run: RunId) -> watch::Receiver<()> {
+        let mut senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        senders.entry(run).or_insert_with(|| watch::channel(()).0).subscribe()
+    }
+
+    /// Says that a run changed.
+    pub(crate) fn changed(&self, run: RunId) {
+        let mut senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = senders.get(&run)
+            && sender.send(()).is_err()
+        {
+            senders.remove(&run);
+        }
+    }
+}
