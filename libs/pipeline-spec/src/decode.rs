@@ -40,10 +40,8 @@ where
 {
     dynamic(name, value, at)?
         .transcode_to()
-        .map_err(|_| Error::Field {
-            field: at.to_owned(),
-            message: "values are nested too deeply".to_owned(),
-        })
+        // The wire format limits levels too, and values take up to three for each of theirs.
+        .map_err(|_| Error::TooDeep)
 }
 
 /// The message as canonical JSON (camelCase, defaults left out).

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::{
-    decode,
+    decode, json,
     proto::ml_pipelines::{PipelineDeploymentConfig, PipelineSpec},
 };
 
@@ -14,7 +14,7 @@ pub const MAX_BYTES: usize = 32 << 20;
 /// How deeply mappings and lists may be nested.
 pub const MAX_DEPTH: usize = 64;
 /// How many scalars, mappings and lists a document may hold.
-pub const MAX_NODES: usize = 4_000_000;
+pub const MAX_NODES: usize = 1_000_000;
 
 /// Why a document could not be read. Problems of its meaning are [`crate::Fault`]s.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum Error {
     /// YAML or JSON is broken, or its limits on depth, aliases or nodes are exceeded.
     #[error("the document cannot be read: {0}")]
     Syntax(String),
-    #[error("the document is nested more than {MAX_DEPTH} levels deep")]
+    #[error("the document is nested too deeply")]
     TooDeep,
     #[error(
         "the file holds {0} documents; a pipeline is one document, and one more for its platform settings"
@@ -72,9 +72,9 @@ pub fn parse(bytes: &[u8]) -> Result<Document, Error> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let documents = if text.trim_start().starts_with('{') {
         // Flow mappings of YAML look the same: only when both readings fail is it broken JSON.
-        match serde_json::from_str::<Value>(text) {
+        match json::read(text) {
             Ok(value) => vec![value],
-            Err(json) => yaml(text).map_err(|_| Error::Syntax(json.to_string()))?,
+            Err(error) => yaml(text).map_err(|_| Error::Syntax(error.to_string()))?,
         }
     } else {
         yaml(text)?

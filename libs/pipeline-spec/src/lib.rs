@@ -12,6 +12,7 @@ mod decode;
 mod document;
 mod features;
 mod graph;
+mod json;
 mod placeholder;
 pub mod plan;
 mod quantity;

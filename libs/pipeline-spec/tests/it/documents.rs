@@ -217,6 +217,14 @@ fn huge_and_deep_documents_are_refused_quickly() {
     }
     let error = Document::from_value(json!({"root": value})).unwrap_err();
     assert_eq!(error, Error::TooDeep);
+    let mut value = json!(1);
+    for _ in 0..45 {
+        value = json!({"a": value});
+    }
+    let mut spec = parse(MINIMAL.as_bytes()).unwrap().to_value();
+    spec["root"]["dag"]["tasks"]["a"]["inputs"] =
+        json!({"parameters": {"x": {"runtimeValue": {"constant": value}}}});
+    assert_eq!(Document::from_value(spec).unwrap_err(), Error::TooDeep);
     let nested = "- ".repeat(depth) + "1";
     assert!(parse(nested.as_bytes()).is_err());
 }
