@@ -210,14 +210,29 @@ pub(crate) fn spawn(command: &mut Command, child: Child) -> io::Result<Pid> {
     pid.ok_or_else(|| io::Error::other("the new process has no id"))
 }
 
-/// Ignored signals survive exec; the program must not inherit our taste. The mask is reset by the standard library.
+/// Ignored and blocked signals survive exec; the program must not inherit our taste. The raw call reaches the two signals that
+/// the C library keeps to itself.
 #[expect(unsafe_code, reason = "signal dispositions have no safe wrapper")]
 fn default_signals() {
+    // The kernel's struct sigaction: a handler, flags, a restorer and a mask; all zero is SIG_DFL.
+    let default = [0u64; 4];
     for number in 1..=64 {
-        // SAFETY: SIG_DFL is always valid; numbers that cannot be changed are refused.
+        // SAFETY: the structure outlives the call; numbers that cannot be changed are refused.
         unsafe {
-            libc::signal(number, libc::SIG_DFL);
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                number,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            );
         }
+    }
+    // SAFETY: the set is initialised by sigemptyset before use.
+    unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
 }
 

@@ -1,0 +1,11 @@
+//! Drives the real agent with real programs.
+#![expect(clippy::unwrap_used, reason = "tests panic")]
+
+mod attempt;
+mod end;
+mod faults;
+mod outputs;
+mod overhead;
+mod program;
+mod python;
+mod replay;

@@ -1,0 +1,1 @@
+//! Python functions through kfp's own executor.
