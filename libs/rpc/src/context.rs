@@ -12,8 +12,8 @@ use crate::trace::{TRACEPARENT_HEADER, Trace};
 
 /// The metadata with the id under which all logs mention a request.
 pub const REQUEST_ID_HEADER: &str = "x-request-id";
-/// The metadata with the principal that a service acts for. Only services may send it: a server that faces the outside
-/// removes it.
+/// The metadata with the principal that a service acts for. Servers believe it of everybody who may call them at all, so
+/// whatever faces the outside must remove it from what comes in ([`Context::inject`] replaces it).
 pub const PRINCIPAL_HEADER: &str = "x-flumina-principal";
 
 pub(crate) const TIMEOUT_HEADER: &str = "grpc-timeout";

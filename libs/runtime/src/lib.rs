@@ -17,6 +17,7 @@ mod logging;
 mod main_loop;
 mod metrics;
 mod panics;
+mod shutdown;
 mod supervisor;
 mod threads;
 
@@ -31,8 +32,8 @@ pub use metrics::Metrics;
 pub use panics::{CatchPanic, Panicked};
 /// The types of metrics that services hold.
 pub use prometheus_client;
+pub use shutdown::{Shutdown, Stop};
 pub use supervisor::{
-    Ending, Kind, OnCancel, OnError, RunToEnd, Scoped, Shutdown, Stop, Supervisor, TaskError,
-    TaskOutput,
+    Ending, Kind, OnCancel, OnError, RunToEnd, Scoped, Supervisor, TaskError, TaskOutput,
 };
 pub use threads::build_tokio;

@@ -14,11 +14,11 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::panics::{CatchPanic, Panicked};
+use crate::shutdown::Shutdown;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(30);
@@ -89,53 +89,6 @@ impl Kind {
         on_cancel: OnCancel::Abort,
         on_error: OnError::Restart,
     };
-}
-
-/// Tells a task that it must stop.
-#[derive(Debug, Clone, Default)]
-pub struct Shutdown(CancellationToken);
-
-impl Shutdown {
-    /// A signal that never comes, for tests and tools.
-    pub fn never() -> Self {
-        Self::default()
-    }
-
-    /// Tells whether to stop now.
-    pub fn requested(&self) -> bool {
-        self.0.is_cancelled()
-    }
-
-    /// Waits until it is time to stop.
-    pub async fn wait(&self) {
-        self.0.cancelled().await;
-    }
-
-    /// Runs a future until it ends or it is time to stop; `None` in the latter case.
-    pub async fn guard<F: Future>(&self, future: F) -> Option<F::Output> {
-        self.0.run_until_cancelled(future).await
-    }
-}
-
-/// Requests a [`Shutdown`] that no supervisor owns.
-#[derive(Debug, Clone, Default)]
-pub struct Stop(CancellationToken);
-
-impl Stop {
-    /// A signal that is not given yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The side that waits.
-    pub fn signal(&self) -> Shutdown {
-        Shutdown(self.0.clone())
-    }
-
-    /// Gives the signal.
-    pub fn request(&self) {
-        self.0.cancel();
-    }
 }
 
 /// Why the process should end.
@@ -216,7 +169,8 @@ impl Supervisor {
 
     /// Starts a task. `make` is called again for each restart and gets the task's own signal to stop.
     ///
-    /// A task that returns without an error is done. A supervisor that is already ending starts nothing.
+    /// A task that returns without an error is done. A supervisor that is already ending starts nothing. Must be called
+    /// within a tokio runtime, as all that starts tasks.
     pub fn spawn<M, F>(&self, kind: Kind, name: &str, make: M)
     where
         M: FnMut(Shutdown) -> F + Send + 'static,
@@ -337,7 +291,7 @@ impl Supervisor {
         async move {
             let mut late = Vec::new();
             self.nodes().closed = true;
-            self.0.shutdown.0.cancel();
+            self.0.shutdown.request();
             loop {
                 let last = self.nodes().running.pop_last();
                 match last {
@@ -353,7 +307,7 @@ impl Supervisor {
                             handle,
                         },
                     )) => {
-                        shutdown.0.cancel();
+                        shutdown.request();
                         if !stop_task(handle, on_cancel, deadline).await {
                             late.push(name);
                         }
@@ -518,5 +472,4 @@ impl<T> Drop for Scoped<T> {
 }
 
 #[cfg(test)]
-#[path = "supervisor_tests.rs"]
 mod tests;

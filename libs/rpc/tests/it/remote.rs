@@ -29,14 +29,17 @@ fn token(text: &str) -> BearerToken {
 }
 
 fn remote(token: Option<BearerToken>) -> Remote {
+    remote_with(ServeOptions {
+        token,
+        ..ServeOptions::default()
+    })
+}
+
+fn remote_with(options: ServeOptions) -> Remote {
     let host = Host::detached("sample");
     let sample = Sample::default();
     let loopback = "127.0.0.1:0".parse().unwrap();
     let listener = Listener::bind("the API", loopback, Guard::Loopback).unwrap();
-    let options = ServeOptions {
-        token,
-        ..ServeOptions::default()
-    };
     let address = rpc::serve(&host, listener, sample.services(), options).unwrap();
     Remote {
         host,
@@ -240,6 +243,39 @@ async fn load_through_a_drain_sees_no_failure_but_unavailable() {
     let (done, late) = soon(async { tokio::join!(client, stopper) }).await;
     assert!(done >= 50);
     assert!(late.is_empty(), "{late:?}");
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_wait_for_a_place() {
+    let remote = remote_with(ServeOptions {
+        max_connections: 1,
+        ..ServeOptions::default()
+    });
+    let first = remote.channel(None);
+    check(&first, Request::new(message(""))).await.unwrap();
+    let second = remote.channel(None);
+    let mut request = Request::new(message(""));
+    request.set_timeout(Duration::from_millis(50));
+    let status = check(&second, request).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    drop(first);
+    check(&second, Request::new(message(""))).await.unwrap();
+}
+
+#[tokio::test]
+async fn headers_over_the_limit_are_refused() {
+    let remote = remote_with(ServeOptions {
+        max_header_bytes: 4096,
+        ..ServeOptions::default()
+    });
+    let channel = remote.channel(None);
+    let mut request = Request::new(message(""));
+    request
+        .metadata_mut()
+        .insert("x-large", "x".repeat(8192).parse().unwrap());
+    check(&channel, request).await.unwrap_err();
+    assert!(remote.sample.seen.lock().unwrap().is_empty());
+    check(&channel, Request::new(message(""))).await.unwrap();
 }
 
 #[tokio::test]
