@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn files_and_directories_have_the_documented_digest() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = testkit::temp_dir();
         let file = dir.path().join("file");
         fs::write(&file, "abc").unwrap();
         let content = record(&file).unwrap().unwrap();
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn many_files_have_the_same_digest_as_few() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = testkit::temp_dir();
         let mut list = String::new();
         for number in 10..99 {
             fs::write(dir.path().join(number.to_string()), "x").unwrap();
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn links_are_not_followed() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = testkit::temp_dir();
         let tree = dir.path().join("tree");
         fs::create_dir(&tree).unwrap();
         symlink("/etc", tree.join("out")).unwrap();
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn pipes_are_refused_without_waiting() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = testkit::temp_dir();
         let path = dir.path().join("pipe");
         let made = std::process::Command::new("mkfifo")
             .arg(&path)

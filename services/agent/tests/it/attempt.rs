@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use api_step::v1::step::Program;
 use api_step::v1::{
@@ -17,7 +17,7 @@ use prost::Message as _;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Attempt {
-    dir: tempfile::TempDir,
+    dir: testkit::TempDir,
     pub(crate) assignment: Assignment,
     env: Vec<(&'static str, String)>,
 }
@@ -38,7 +38,7 @@ impl Attempt {
     }
 
     pub(crate) fn new(program: Program) -> Attempt {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = testkit::temp_dir();
         let assignment = Assignment {
             attempt_id: "run.7.1".to_owned(),
             step: Some(Step {
@@ -206,19 +206,8 @@ pub(crate) fn alive(pid: &str) -> bool {
     !status.is_empty() && !status.contains("State:\tZ")
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "waits for other processes, whose changes announce themselves to nobody here"
-)]
 pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(begin.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    testkit::eventually_blocking(what, PATIENCE, || look().ok_or("nothing yet"))
 }
 
 pub(crate) fn assert_outcome(result: &StepResult, outcome: Outcome, reason: &str) {
