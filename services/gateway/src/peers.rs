@@ -1,0 +1,79 @@
+//! The services that the outside may reach.
+
+use std::collections::BTreeMap;
+
+use api_kfp::v2beta1::auth_service_server::SERVICE_NAME as AUTH;
+use api_kfp::v2beta1::experiment_service_server::SERVICE_NAME as EXPERIMENTS;
+use api_kfp::v2beta1::healthz_service_server::SERVICE_NAME as HEALTHZ;
+use api_kfp::v2beta1::pipeline_service_server::SERVICE_NAME as PIPELINES;
+use api_kfp::v2beta1::recurring_run_service_server::SERVICE_NAME as RECURRING_RUNS;
+use api_kfp::v2beta1::run_service_server::SERVICE_NAME as KFP_RUNS;
+use api_pipelines::v1::artifact_service_server::SERVICE_NAME as ARTIFACTS;
+use api_pipelines::v1::run_service_server::SERVICE_NAME as RUNS;
+use api_pipelines::v1::spec_service_server::SERVICE_NAME as SPECS;
+use rpc::{Channel, Switchboard};
+
+/// What the pipeline orchestrator serves.
+const ORCHESTRATOR: [&str; 7] = [
+    EXPERIMENTS,
+    PIPELINES,
+    RECURRING_RUNS,
+    KFP_RUNS,
+    RUNS,
+    ARTIFACTS,
+    SPECS,
+];
+/// What the gateway serves itself.
+pub(crate) const OWN: [&str; 4] = [
+    AUTH,
+    HEALTHZ,
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+];
+
+/// Channels to the public services by their full names. What is not here cannot be reached from the outside.
+#[derive(Debug, Clone)]
+pub struct Peers(BTreeMap<&'static str, Channel>);
+
+impl Peers {
+    /// The channels that `channel` gives for the names of the services.
+    pub fn new(channel: impl Fn(&'static str) -> Channel) -> Self {
+        Self(ORCHESTRATOR.map(|name| (name, channel(name))).into())
+    }
+
+    /// Services of the same process.
+    pub fn local(switchboard: &Switchboard) -> Self {
+        Self::new(|name| switchboard.channel(name))
+    }
+
+    pub(crate) fn with_own(mut self, own: &Switchboard) -> Self {
+        self.0.extend(OWN.map(|name| (name, own.channel(name))));
+        self
+    }
+
+    pub(crate) fn channel(&self, service: &str) -> Option<&Channel> {
+        self.0.get(service)
+    }
+
+    pub(crate) fn kfp_pipelines(&self) -> Option<&Channel> {
+        self.channel(PIPELINES)
+    }
+
+    pub(crate) fn runs(&self) -> Option<&Channel> {
+        self.channel(RUNS)
+    }
+
+    pub(crate) fn artifacts(&self) -> Option<&Channel> {
+        self.channel(ARTIFACTS)
+    }
+}
+
+/// Tells whether the outside may reach a service.
+pub(crate) fn is_public(service: &str) -> bool {
+    ORCHESTRATOR.contains(&service) || OWN.contains(&service)
+}
+
+/// All public services.
+pub(crate) fn public() -> impl Iterator<Item = &'static str> {
+    ORCHESTRATOR.into_iter().chain(OWN)
+}

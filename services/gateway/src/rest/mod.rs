@@ -1,0 +1,16 @@
+//! REST: paths, bodies and answers in JSON, translated to calls of the contracts.
+
+mod body;
+mod dialect;
+mod routes;
+mod template;
+mod transcode;
+mod url;
+
+pub(crate) use body::{full, streamed};
+pub use dialect::Dialect;
+pub(crate) use dialect::Failure;
+pub(crate) use routes::{Found, Handler, Routes, Target};
+pub use routes::RouteError;
+pub(crate) use transcode::{Transcoder, aside, forward};
+pub(crate) use url::{query, segment};
