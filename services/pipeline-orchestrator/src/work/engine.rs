@@ -14,6 +14,7 @@ use runtime::{Kind, OnCancel, Shutdown, Supervisor};
 use sql::Db;
 use tokio::sync::mpsc;
 
+use super::Wake;
 use super::actor::{self, Message};
 use super::launch;
 use super::numbers::Numbers;
@@ -40,7 +41,7 @@ pub struct Deps {
 
 /// The engine; cloning shares it.
 #[derive(Clone)]
-pub struct Engine(pub(super) Arc<Inner>);
+pub struct RunEngine(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub(super) db: Db,
@@ -53,8 +54,8 @@ pub(super) struct Inner {
     actors: Mutex<HashMap<RunId, mpsc::UnboundedSender<Message>>>,
 }
 
-impl Engine {
-    /// An engine that does nothing until [`Engine::start`].
+impl RunEngine {
+    /// An engine that does nothing until [`RunEngine::start`].
     pub fn new(deps: Deps) -> Self {
         Self(Arc::new(Inner {
             db: deps.db,
@@ -76,7 +77,7 @@ impl Engine {
         let open: Vec<RunId> =
             self.0.db.read(|conn| Box::pin(async move { runs::open(conn).await })).await?;
         for run in open {
-            self.wake(run);
+            self.wake_run(run);
         }
         let engine = self.clone();
         let make = move |shutdown: Shutdown| {
@@ -87,8 +88,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Looks at a run: it is new, or asked to stop, or to be removed.
-    pub fn wake(&self, run: RunId) {
+    fn wake_run(&self, run: RunId) {
         let mut actors = self.0.actors.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = match actors.entry(run) {
             Entry::Occupied(entry) => entry.into_mut(),
@@ -144,6 +144,12 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+impl Wake for RunEngine {
+    fn wake(&self, run: RunId) {
+        self.wake_run(run);
     }
 }
 

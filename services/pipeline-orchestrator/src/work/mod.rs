@@ -1,10 +1,31 @@
-//! Background work.
+//! What goes on without a caller: one actor per run that has not ended, and the watch on the runner.
+
+mod actor;
+mod cleanup;
+mod engine;
+pub(crate) mod launch;
+mod numbers;
+mod watchers;
 
 use ids::RunId;
 
+pub use engine::{Deps, RunEngine};
+
 /// Whoever brings runs forward. It reads what is to be done from the store, so a wake-up says only where to look; one
 /// that is lost is made up for when the service starts again.
-pub trait Engine: Send + Sync + 'static {
+pub trait Wake: Send + Sync + 'static {
     /// A run is new, is asked to stop, or is to be removed.
     fn wake(&self, run: RunId);
 }
+
+/// The abort points of this service, for tests that kill it at each.
+pub const ABORT_POINTS: &[&str] = &[
+    "orchestrator.step.computed",
+    "orchestrator.step.committed",
+    "orchestrator.launch.sent",
+    "orchestrator.launch.answered",
+    "orchestrator.stop.sent",
+    "orchestrator.delete.forgotten",
+    "orchestrator.delete.content",
+    "orchestrator.delete.committed",
+];

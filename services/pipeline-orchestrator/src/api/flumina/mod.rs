@@ -1,0 +1,61 @@
+//! `flumina.pipelines.v1`: what the adopted contract cannot say.
+
+mod artifacts;
+mod logs;
+mod render;
+mod runs;
+mod specs;
+mod watch;
+
+use std::pin::Pin;
+
+use aip::ApiError;
+use futures_util::Stream;
+use ids::RunId;
+use objects::Store;
+use tonic::Status;
+
+use crate::app::App;
+use crate::error::{Error, SERVICE};
+use crate::work::RunEngine;
+
+/// What a server stream is.
+type Streaming<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The three services of the contract.
+#[derive(Clone)]
+pub(crate) struct Flumina {
+    app: App,
+    engine: RunEngine,
+    objects: Store,
+}
+
+impl Flumina {
+    pub(crate) fn new(app: App, engine: RunEngine, objects: Store) -> Self {
+        Self { app, engine, objects }
+    }
+}
+
+fn status(error: &dyn ApiError) -> Status {
+    aip::status(SERVICE, error)
+}
+
+fn run_id(text: &str) -> Result<RunId, Status> {
+    text.parse().map_err(|invalid: ids::InvalidId| status(&Error::field("run_id", invalid.to_string())))
+}
+
+impl From<objects::Error> for Error {
+    fn from(error: objects::Error) -> Self {
+        match error {
+            objects::Error::Foreign { .. } => Self::Precondition {
+                reason: "ARTIFACT_OUTSIDE_STORE",
+                kind: "artifact",
+                name: String::new(),
+                message: error.to_string(),
+            },
+            objects::Error::NotFound(uri) => Self::NotFound { kind: "content", name: uri },
+            objects::Error::Full => Self::DiskFull,
+            objects::Error::Io { .. } => Self::Internal(aip::chain(&error)),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! `flumina.pipelines.v1.SpecService`.
+
+use api_pipelines::v1 as own;
+use api_pipelines::v1::spec_service_server::SpecService;
+use pipeline_spec::{Fault, Features};
+use tonic::{Request, Response, Status};
+
+use super::Flumina;
+
+#[tonic::async_trait]
+impl SpecService for Flumina {
+    async fn validate_spec(
+        &self,
+        request: Request<own::ValidateSpecRequest>,
+    ) -> Result<Response<own::ValidateSpecResponse>, Status> {
+        let document = request.into_inner().document;
+        let faults = faults(&document)
+            .into_iter()
+            .map(|fault| own::SpecFault { field: fault.field, message: fault.message })
+            .collect();
+        Ok(Response::new(own::ValidateSpecResponse { faults }))
+    }
+}
+
+fn faults(document: &str) -> Vec<Fault> {
+    let document = match pipeline_spec::parse(document.as_bytes()) {
+        Ok(document) => document,
+        Err(error) => return vec![Fault::new("document", error.to_string())],
+    };
+    match pipeline_spec::plan(&document) {
+        Err(faults) => faults,
+        Ok(plan) => pipeline_spec::unsupported(&plan, &Features::default()),
+    }
+}

@@ -1,0 +1,118 @@
+//! A run and its tasks as they change: state, not deltas, so a reader that is slow only skips.
+
+use api_pipelines::v1 as own;
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use ids::{RunId, TaskId};
+use serde_json::{Map, Value};
+use sql::Db;
+use tokio::sync::watch::Receiver;
+use tonic::Status;
+
+use super::runs::{parse, visible};
+use super::{render, status};
+use crate::domain::{RunRecord, Task, TaskKind};
+use crate::error::Error;
+use crate::store::tasks;
+
+/// Tasks of one message at most.
+const PART: u32 = 500;
+
+struct Watch {
+    db: Db,
+    changes: Receiver<()>,
+    run: RunId,
+    /// The newest task that was sent, by (version, id).
+    after: (i64, TaskId),
+    /// The version of the run that was sent.
+    sent: Option<i64>,
+    /// The parameters with their defaults, once the root task is there.
+    parameters: Option<Map<String, Value>>,
+    done: bool,
+}
+
+/// The state of a run now, then whenever it changed; ends with the run.
+pub(super) fn stream(
+    db: Db,
+    changes: Receiver<()>,
+    run: RunId,
+) -> impl Stream<Item = Result<own::WatchRunResponse, Status>> + Send {
+    let watch = Watch {
+        db,
+        changes,
+        run,
+        after: (-1, TaskId(0)),
+        sent: None,
+        parameters: None,
+        done: false,
+    };
+    unfold(watch, |mut watch| async move {
+        if watch.done {
+            return None;
+        }
+        let next = watch.next().await;
+        if next.is_err() {
+            watch.done = true;
+        }
+        match next.map_err(|error| status(&error)).transpose() {
+            Some(item) => Some((item, watch)),
+            None => None,
+        }
+    })
+}
+
+impl Watch {
+    /// The next message; none when there is nothing more to come.
+    async fn next(&mut self) -> Result<Option<own::WatchRunResponse>, Error> {
+        loop {
+            // Seen before reading, so that a change during the read is not missed.
+            self.changes.mark_unchanged();
+            let (record, changed) = match self.read().await {
+                // The run was deleted while somebody looked at it: that is the end, not an error.
+                Err(Error::NotFound { .. }) if self.sent.is_some() => return Ok(None),
+                other => other?,
+            };
+            let ended = record.run.status.ended();
+            let full = changed.len() == PART as usize;
+            if changed.is_empty() && self.sent == Some(record.run.version) {
+                if ended {
+                    return Ok(None);
+                }
+                if self.changes.changed().await.is_err() {
+                    return Ok(None);
+                }
+                continue;
+            }
+            if let Some(last) = changed.last() {
+                self.after = (last.version, last.id);
+            }
+            self.sent = Some(record.run.version);
+            self.done = ended && !full;
+            return Ok(Some(self.message(&record, &changed)));
+        }
+    }
+
+    async fn read(&self) -> Result<(RunRecord, Vec<Task>), Error> {
+        let (run, after) = (self.run, self.after);
+        let read = self.db.read(move |conn| {
+            Box::pin(async move {
+                let record = visible(conn, run).await?;
+                Ok::<_, Error>((record, tasks::changed(conn, run, after, PART).await?))
+            })
+        });
+        let (record, records) = read.await?;
+        let tasks: Result<Vec<Task>, Error> = records.into_iter().map(parse).collect();
+        Ok((record, tasks?))
+    }
+
+    fn message(&mut self, record: &RunRecord, changed: &[Task]) -> own::WatchRunResponse {
+        if let Some(root) = changed.iter().find(|task| task.kind == TaskKind::Root) {
+            self.parameters = Some(root.body.inputs.parameters.clone());
+        }
+        let parameters = self.parameters.as_ref().unwrap_or(&record.run.body.parameters);
+        own::WatchRunResponse {
+            run: Some(render::run(&record.run, parameters)),
+            tasks: changed.iter().map(render::task).collect(),
+        }
+    }
+}
