@@ -1,0 +1,127 @@
+//! After a restart: every workload that had not ended is found again.
+
+use std::sync::Arc;
+
+use api_runner::v1::WorkloadSpec;
+use tokio::sync::watch;
+
+use super::{Live, Runner, Signal, Stop, run};
+use crate::api::validate;
+use crate::domain::admission::Ask;
+use crate::domain::state::State;
+use crate::error::Error;
+use crate::store::{Record, Unfinished};
+
+impl Runner {
+    /// Takes up every workload of this node that had not ended. Called once, before the first call is served.
+    pub(crate) async fn restore(&self) -> Result<(), Error> {
+        let unfinished = self.0.store.unfinished().await?;
+        let count = unfinished.len();
+        let mut waiting = Vec::new();
+        for Unfinished { record, request } in unfinished {
+            if record.ended_at.is_some() {
+                self.remove(&record.id).await?;
+                continue;
+            }
+            let id = record.id.clone();
+            let deleting = record.deleting;
+            match record.state {
+                State::Running | State::Stopping => {
+                    self.adopt(record, request).await;
+                    if deleting {
+                        self.finish_deletion(&id);
+                    }
+                }
+                // Their row and their mark go without further ado.
+                _ if deleting => self.remove(&id).await?,
+                _ => waiting.push((record, request)),
+            }
+        }
+        for (record, request) in waiting {
+            self.requeue(record, request).await;
+        }
+        if count > 0 {
+            tracing::info!(count, running = self.running(), "took up workloads");
+        }
+        Ok(())
+    }
+
+    async fn adopt(&self, record: Record, request: Option<WorkloadSpec>) {
+        let id = record.id.clone();
+        let stop = match (record.deleting, record.state) {
+            (true, _) => Stop::Now,
+            (false, State::Stopping) => Stop::Gently,
+            (false, _) => Stop::No,
+        };
+        if stop != Stop::No
+            && let Err(error) = self.0.files.mark_stop(&id)
+        {
+            tracing::warn!(%id, error = aip::chain(&error), "cannot mark a stop");
+        }
+        let live = self.revive(record, request).await;
+        live.signal.send_modify(|signal| signal.stop = stop);
+        {
+            let mut set = self.live();
+            set.scheduler.hold(&live.ask);
+            set.workloads.insert(id.clone(), live);
+        }
+        self.drive(&id, run::First::Unknown);
+    }
+
+    async fn requeue(&self, record: Record, request: Option<WorkloadSpec>) {
+        let id = record.id.clone();
+        let state = record.state;
+        let live = self.revive(record, request).await;
+        let ask = live.ask.clone();
+        self.live().workloads.insert(id.clone(), live);
+        if state == State::Preparing {
+            self.prepare_environment(&id);
+        } else {
+            self.enqueue(ask).await;
+        }
+    }
+
+    /// What is kept in memory of a workload, made again from its row.
+    async fn revive(&self, record: Record, request: Option<WorkloadSpec>) -> Live {
+        let spec = request.unwrap_or_else(|| (*record.spec).clone());
+        let wanted = validate::launch(record.id.as_str(), Some(&spec))
+            .map(|(_, wanted)| wanted)
+            .unwrap_or_default();
+        let (plan, amount) = match self.plan(&spec, &wanted).await {
+            Ok(planned) => planned,
+            // The machine or its configuration changed; the agent will say what is missing.
+            Err(error) => {
+                tracing::warn!(id = %record.id, error = aip::chain(&error), "cannot plan as before");
+                (Arc::default(), wanted.amount)
+            }
+        };
+        Live {
+            ask: Ask {
+                id: record.id.clone(),
+                namespace: record.namespace.clone(),
+                amount,
+                gang: wanted.gang,
+            },
+            record,
+            request: Some(Arc::new(spec)),
+            plan,
+            process: None,
+            signal: watch::Sender::new(Signal::default()),
+        }
+    }
+
+    fn finish_deletion(&self, id: &ids::WorkloadId) {
+        let (runner, id) = (self.clone(), id.clone());
+        self.spawn("delete", async move {
+            runner.wait_ended(&id).await;
+            if let Err(error) = runner.remove(&id).await {
+                tracing::warn!(%id, error = aip::chain(&error), "cannot finish a deletion yet");
+            }
+        });
+    }
+}
+
+impl Runner {
+    /// Placeholder until environments exist: nothing is built.
+    pub(super) fn prepare_environment(&self, _id: &ids::WorkloadId) {}
+}

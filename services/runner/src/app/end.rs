@@ -1,0 +1,87 @@
+//! The end of a workload, and what it makes room for.
+
+use std::sync::Arc;
+
+use ids::WorkloadId;
+use runtime::abort_point;
+
+use super::Runner;
+use super::run::Ending;
+use crate::domain::state::Event;
+
+impl Runner {
+    /// Records the end of a workload together with the start of what takes its place.
+    pub(super) async fn end(&self, id: &WorkloadId, ending: Ending) {
+        let log_bytes = self.0.files.log_bytes(id);
+        let (record, admitted) = {
+            let mut live = self.live();
+            let Some(found) = live.workloads.get_mut(id) else {
+                return;
+            };
+            if found.record.state.ended() {
+                return;
+            }
+            let mut record = found.record.clone();
+            if !self.advance(&mut record, ending.event, &ending.reason, &ending.message) {
+                return;
+            }
+            record.ended_at = Some(self.0.clock.now());
+            record.log_bytes = log_bytes;
+            record.result = ending.result.map(|result| Arc::new(*result));
+            found.record = record.clone();
+            live.scheduler.release(id);
+            (record, self.admit(&mut live))
+        };
+        let state = record.state;
+        let message = record.message.as_str();
+        tracing::debug!(%id, state = state.as_str(), reason = record.reason, message, "ended");
+        if !self.begin(admitted, vec![record.clone()]).await {
+            return;
+        }
+        abort_point("runner.final.committed");
+        self.0.metrics.ended(state);
+        // From here on the database knows; receivers of the signal see its end.
+        self.live().workloads.remove(id);
+        self.publish(record);
+        self.queue_changed();
+    }
+
+    /// Fails a workload that has no agent.
+    pub(super) async fn fail(&self, id: &WorkloadId, reason: &str, message: &str) {
+        self.end(id, Ending::new(Event::Fail, reason, message)).await;
+    }
+
+    /// Tells watchers their new places, soon.
+    pub(super) fn queue_changed(&self) {
+        self.0.queue_changed.notify_one();
+    }
+
+    /// Tells watchers who is next whenever the queue changed, at most twice a second and the first hundred only.
+    pub(crate) async fn tell_places(self, shutdown: runtime::Shutdown) {
+        const PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
+        while shutdown.guard(self.0.queue_changed.notified()).await.is_some() {
+            if self.0.hub.watched() {
+                for record in self.moved() {
+                    self.publish(record);
+                }
+            }
+            if shutdown.guard(tokio::time::sleep(PAUSE)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn moved(&self) -> Vec<crate::store::Record> {
+        let mut live = self.live();
+        let line = live.scheduler.line(100);
+        let mut moved = Vec::new();
+        for (id, _, why) in line {
+            if let Some(live) = live.workloads.get_mut(&id) {
+                live.record.reason = why.reason().to_owned();
+                live.record.version = self.next_version(live.record.version);
+                moved.push(live.record.clone());
+            }
+        }
+        moved
+    }
+}

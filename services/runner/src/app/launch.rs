@@ -1,0 +1,215 @@
+//! Launch: from a request to a committed row, and into the queue or straight on.
+
+use std::sync::Arc;
+
+use api_runner::v1::WorkloadSpec;
+use api_step::v1::step::Program;
+use ids::WorkloadId;
+use prost::Message as _;
+use runtime::abort_point;
+use tokio::sync::watch;
+
+use super::{Live, Plan, Runner, Signal, run};
+use crate::api::validate::Wanted;
+use crate::domain::admission::{Ask, Why};
+use crate::domain::state::{Event, State};
+use crate::error::Error;
+use crate::store::{Inserted, Record, Tombstone};
+
+impl Runner {
+    /// Starts a workload, or returns the one that has the id.
+    pub async fn launch(
+        &self,
+        id: WorkloadId,
+        spec: WorkloadSpec,
+        wanted: Wanted,
+    ) -> Result<Record, Error> {
+        let _alone = self.lock_id(&id).await;
+        if let Some(known) = self.live_record(&id) {
+            return Ok(known);
+        }
+        let (plan, amount) = self.plan(&spec, &wanted).await?;
+        let ask = Ask {
+            id: id.clone(),
+            namespace: namespace(&spec),
+            amount,
+            gang: wanted.gang,
+        };
+        let mut record = self.new_record(id.clone(), &spec, &plan);
+        let admitted = plan.environment.is_none() && self.live().scheduler.admit_now(&ask);
+        if admitted {
+            self.mark_admitted(&mut record);
+        } else if plan.environment.is_some() {
+            self.advance(&mut record, Event::Prepare, "PREPARING", "its Python environment is looked up");
+        } else {
+            record.reason = Why::Line.reason().to_owned();
+        }
+        // The directory is made while the row is on its way to the disk.
+        let (inserted, placed) = futures_util::future::join(
+            self.0.store.insert(&record, spec.encode_to_vec()),
+            async { admitted.then(|| self.place(&id, &spec, &plan)) },
+        )
+        .await;
+        let known = match inserted {
+            Ok(Inserted::New) => None,
+            Ok(Inserted::Known(known)) => Some(Ok(*known)),
+            Ok(Inserted::Buried(mark)) => Some(Ok(buried(record.clone(), &mark))),
+            Err(error) => Some(Err(Error::from(error))),
+        };
+        if let Some(answer) = known {
+            if admitted {
+                self.give_back(&id);
+            }
+            return answer;
+        }
+        abort_point("runner.launch.committed");
+        tracing::debug!(%id, state = record.state.as_str(), "launched");
+        self.0.metrics.launched.inc();
+        let live = Live {
+            record: record.clone(),
+            request: Some(Arc::new(spec)),
+            ask: ask.clone(),
+            plan: Arc::clone(&plan),
+            process: None,
+            signal: watch::Sender::new(Signal::default()),
+        };
+        self.live().workloads.insert(id.clone(), live);
+        self.publish(record.clone());
+        if let Some(placed) = placed {
+            abort_point("runner.dir.made");
+            abort_point("runner.running.committed");
+            self.drive(&id, run::First::Placed(placed));
+        } else if record.state == State::Preparing {
+            self.prepare_environment(&id);
+        } else {
+            self.enqueue(ask).await;
+        }
+        Ok(self.live_record(&id).unwrap_or(record))
+    }
+
+    pub(super) fn new_record(&self, id: WorkloadId, spec: &WorkloadSpec, plan: &Plan) -> Record {
+        let now = self.0.clock.now();
+        Record {
+            id,
+            node_id: self.0.store.node_id().to_owned(),
+            namespace: namespace(spec),
+            owner: spec.owner.clone(),
+            state: State::Queued,
+            reason: String::new(),
+            message: String::new(),
+            notes: plan.notes.clone(),
+            spec: Arc::new(public(spec)),
+            result: None,
+            boot_id: self.0.boot_id.clone(),
+            deleting: false,
+            created_at: now,
+            admitted_at: None,
+            started_at: None,
+            ended_at: None,
+            log_bytes: 0,
+            version: self.next_version(0),
+        }
+    }
+
+    pub(super) fn mark_admitted(&self, record: &mut Record) {
+        if self.advance(record, Event::Admit, "", "") {
+            let now = self.0.clock.now();
+            record.admitted_at = Some(now);
+            record.started_at = Some(now);
+            record.boot_id.clone_from(&self.0.boot_id);
+        }
+    }
+
+    /// Puts a workload into the queue and starts whatever may start now.
+    pub(super) async fn enqueue(&self, ask: Ask) {
+        let (admitted, impossible) = {
+            let mut live = self.live();
+            // It may have been stopped since.
+            let waits = live
+                .workloads
+                .get(&ask.id)
+                .is_some_and(|live| live.record.state == State::Queued);
+            if waits {
+                live.scheduler.push(ask);
+            }
+            let impossible = live.scheduler.impossible();
+            for ask in &impossible {
+                live.scheduler.remove(&ask.namespace, &ask.id);
+            }
+            (self.admit(&mut live), impossible)
+        };
+        self.begin(admitted, Vec::new()).await;
+        for ask in impossible {
+            let message = "its gang asks for more than this machine has, all members together";
+            self.fail(&ask.id, "GANG_TOO_LARGE", message).await;
+        }
+        self.queue_changed();
+    }
+
+    /// Returns what a workload that does not run after all had reserved.
+    fn give_back(&self, id: &WorkloadId) {
+        let admitted = {
+            let mut live = self.live();
+            live.scheduler.release(id);
+            self.admit(&mut live)
+        };
+        if admitted.is_empty() {
+            return;
+        }
+        let runner = self.clone();
+        self.spawn("begin", async move {
+            runner.begin(admitted, Vec::new()).await;
+        });
+    }
+
+    pub(super) fn live_record(&self, id: &WorkloadId) -> Option<Record> {
+        let live = self.live();
+        live.workloads.get(id).map(|live| live.record.clone())
+    }
+}
+
+fn namespace(spec: &WorkloadSpec) -> String {
+    if spec.namespace.is_empty() {
+        "default".to_owned()
+    } else {
+        spec.namespace.clone()
+    }
+}
+
+/// What anybody may read of a request: no program, no inputs, no file contents.
+pub(super) fn public(spec: &WorkloadSpec) -> WorkloadSpec {
+    let mut public = spec.clone();
+    if let Some(step) = &mut public.step {
+        step.inputs_json.clear();
+        step.placeholders.clear();
+        step.program = match step.program.take() {
+            Some(Program::Command(_)) => Some(Program::Command(Default::default())),
+            Some(Program::PythonFunction(function)) => {
+                Some(Program::PythonFunction(api_step::v1::PythonFunction {
+                    source: String::new(),
+                    function: function.function,
+                }))
+            }
+            None => None,
+        };
+    }
+    for file in &mut public.files {
+        file.content.clear();
+    }
+    public
+}
+
+/// What a launch of an id that must not start looks like.
+pub(super) fn buried(mut record: Record, mark: &Tombstone) -> Record {
+    record.state = State::Stopped;
+    record.reason = if mark.deleted { "DELETED" } else { "STOPPED" }.to_owned();
+    record.message = if mark.reason.is_empty() {
+        "it was stopped before it was launched".to_owned()
+    } else {
+        mark.reason.clone()
+    };
+    record.admitted_at = None;
+    record.started_at = None;
+    record.ended_at = Some(mark.created_at);
+    record
+}

@@ -1,0 +1,271 @@
+//! The use cases of the runner and the life of each workload.
+
+mod adopt;
+mod end;
+pub(crate) mod files;
+mod hub;
+mod launch;
+mod logs;
+mod plan;
+mod read;
+mod run;
+mod stop;
+mod usage;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use api_runner::v1::WorkloadSpec;
+use clock::Clock;
+use ids::WorkloadId;
+use runtime::{OnCancel, Shutdown, Supervisor};
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::domain::admission::{Ask, Scheduler};
+use crate::domain::state::{self, Event};
+use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::store::{Record, Store};
+use crate::sys::{self, Process};
+
+pub(crate) use hub::Told;
+pub(crate) use plan::Plan;
+
+/// How many ids can be changed at the same time; two with the same place wait for each other.
+const ID_LOCKS: usize = 256;
+/// The longest wait between two tries to write to the database.
+const LAST_BACKOFF: Duration = Duration::from_secs(5);
+
+/// The runner of this node. Clones are the same runner.
+#[derive(Clone)]
+pub struct Runner(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) store: Store,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) metrics: Metrics,
+    pub(crate) files: files::Files,
+    /// The agent's program; its path has its content's digest.
+    pub(crate) agent: PathBuf,
+    pub(crate) boot_id: String,
+    /// What every program gets.
+    pub(crate) base_env: Vec<(String, String)>,
+    pub(crate) interpreters: plan::Interpreters,
+    live: Mutex<LiveSet>,
+    id_locks: Vec<tokio::sync::Mutex<()>>,
+    hub: hub::Hub,
+    growth: logs::Growth,
+    queue_changed: tokio::sync::Notify,
+    /// An abort point of agents, for fault tests.
+    pub(crate) agent_abort: Option<String>,
+    /// The lock of the data directory, for as long as the runner lives.
+    pub(crate) data_lock: File,
+}
+
+/// What the runner is made of.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) store: Store,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) metrics: Metrics,
+    pub(crate) agent: PathBuf,
+    pub(crate) boot_id: String,
+    pub(crate) base_env: Vec<(String, String)>,
+    pub(crate) agent_abort: Option<String>,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) data_lock: File,
+}
+
+pub(crate) struct LiveSet {
+    workloads: HashMap<WorkloadId, Live>,
+    scheduler: Scheduler,
+}
+
+/// A workload that has not ended.
+struct Live {
+    record: Record,
+    /// What was asked, whole, until its directory has it.
+    request: Option<Arc<WorkloadSpec>>,
+    ask: Ask,
+    plan: Arc<Plan>,
+    process: Option<Arc<Process>>,
+    /// Its receivers see the end of the sender when the workload has ended.
+    signal: watch::Sender<Signal>,
+}
+
+/// What others tell the task that drives a workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Signal {
+    stop: Stop,
+    /// Whether its directory is there.
+    placed: bool,
+}
+
+/// Whether and how to end a workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) enum Stop {
+    #[default]
+    No,
+    /// SIGTERM first, SIGKILL after the grace.
+    Gently,
+    /// SIGKILL.
+    Now,
+}
+
+impl Runner {
+    pub(crate) fn new(parts: Parts) -> std::io::Result<Self> {
+        let files = files::Files::new(&parts.config.data_dir);
+        let interpreters =
+            plan::Interpreters::new(&parts.config.python, &parts.base_env);
+        Ok(Self(Arc::new(Inner {
+            config: parts.config,
+            clock: parts.clock,
+            store: parts.store,
+            supervisor: parts.supervisor,
+            metrics: parts.metrics,
+            files,
+            agent: parts.agent,
+            boot_id: parts.boot_id,
+            base_env: parts.base_env,
+            interpreters,
+            live: Mutex::new(LiveSet {
+                workloads: HashMap::new(),
+                scheduler: parts.scheduler,
+            }),
+            id_locks: (0..ID_LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),
+            hub: hub::Hub::default(),
+            growth: logs::Growth::new()?,
+            queue_changed: tokio::sync::Notify::new(),
+            agent_abort: parts.agent_abort,
+            data_lock: parts.data_lock,
+        })))
+    }
+
+    /// How many workloads have an agent now.
+    pub fn running(&self) -> usize {
+        let live = self.live();
+        let placed = |live: &&Live| live.record.state.placed();
+        live.workloads.values().filter(placed).count()
+    }
+
+    /// The database, for backups.
+    pub fn database(&self) -> &sql::Db {
+        self.0.store.db()
+    }
+
+    pub(crate) fn live(&self) -> MutexGuard<'_, LiveSet> {
+        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn shutdown(&self) -> Shutdown {
+        self.0.supervisor.shutdown_signal()
+    }
+
+    /// Keeps other changes of the same id away.
+    async fn lock_id(&self, id: &WorkloadId) -> tokio::sync::MutexGuard<'_, ()> {
+        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
+        let place = hasher.finish() as usize % ID_LOCKS;
+        self.0.id_locks[place].lock().await
+    }
+
+    /// Runs a task that belongs to a workload; at shutdown it is dropped, the workload goes on.
+    fn spawn(&self, name: &str, future: impl Future<Output = ()> + Send + 'static) {
+        self.0.supervisor.spawn_once(OnCancel::Abort, name, future);
+    }
+
+    /// Writes records until it works: what they say has already happened. False when the runner ends before.
+    async fn commit(&self, records: &[Record]) -> bool {
+        let shutdown = self.shutdown();
+        let mut backoff = Duration::from_millis(50);
+        loop {
+            match self.0.store.save(records).await {
+                Ok(()) => return true,
+                Err(error @ sql::Error::Corrupt { .. }) => {
+                    // Another runner has the node: nothing that we know is true any more.
+                    self.0.supervisor.fail(aip::chain(&error));
+                    return false;
+                }
+                Err(error) => {
+                    tracing::warn!(error = aip::chain(&error), "cannot record a change yet");
+                }
+            }
+            if shutdown.guard(tokio::time::sleep(backoff)).await.is_none() {
+                return false;
+            }
+            backoff = (backoff * 2).min(LAST_BACKOFF);
+        }
+    }
+
+    /// Tells watchers, with the place in the queue as it is now.
+    fn publish(&self, record: Record) {
+        self.0.hub.publish(Arc::new(record));
+    }
+
+    fn next_version(&self, last: i64) -> i64 {
+        // Time, so that it grows over restarts too, whatever was told without being written.
+        self.0.clock.now().as_micros().max(last + 1)
+    }
+
+    /// Moves a record through an event; an event that does not fit is a bug and changes nothing.
+    fn advance(&self, record: &mut Record, event: Event, reason: &str, message: &str) -> bool {
+        match state::next(record.state, event) {
+            Ok(state) => {
+                record.state = state;
+                record.reason = reason.to_owned();
+                record.message = message.to_owned();
+                record.version = self.next_version(record.version);
+                true
+            }
+            Err(illegal) => {
+                debug_assert!(false, "{illegal}");
+                tracing::error!(id = %record.id, %illegal, "a change was dropped");
+                false
+            }
+        }
+    }
+
+    /// Runs a mutation to its end even when its caller goes away.
+    pub(crate) async fn to_end<T, F>(&self, future: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        if self.shutdown().requested() {
+            return Err(Error::Draining);
+        }
+        self.0.supervisor.run_to_end(future).await
+    }
+
+    /// Kills everything that has the workload's id in its environment; false when something does not go away.
+    pub(crate) async fn kill_survivors(&self, id: &WorkloadId) -> bool {
+        let entry = format!("FLUMINA_ATTEMPT={id}");
+        for _ in 0..500 {
+            let scan = entry.clone();
+            let killed = tokio::task::spawn_blocking(move || sys::kill_processes_with(&scan)).await;
+            match killed {
+                Ok(0) => return true,
+                Ok(count) => tracing::info!(%id, count, "killed survivors of a workload"),
+                Err(error) => tracing::error!(%id, %error, "cannot look for survivors"),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        false
+    }
+}
+
+impl std::fmt::Debug for Runner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runner")
+            .field("node", &self.0.store.node_id())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,341 @@
+//! What a request becomes on this machine: interpreter, environment, limits, and notes on what differs.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aip::FieldViolation;
+use api_runner::v1::WorkloadSpec;
+use api_step::v1::step::Program;
+use api_step::v1::{Assignment, EnvVar};
+use ids::WorkloadId;
+
+use super::Runner;
+use crate::api::validate::Wanted;
+use crate::domain::admission::Amount;
+use crate::domain::image::{self, Meaning};
+use crate::error::Error;
+
+/// How a workload runs here.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Plan {
+    /// The interpreter; empty when there is none.
+    pub(crate) python: PathBuf,
+    /// Directories that come first on PATH.
+    pub(crate) path_prefix: Vec<PathBuf>,
+    /// The environment that is needed and not yet resolved into the two above.
+    pub(crate) environment: Option<String>,
+    /// What differs from what was asked.
+    pub(crate) notes: Vec<String>,
+    /// 0 for no limit, in bytes.
+    pub(crate) memory_limit: u64,
+    /// None for no limit.
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// A Python interpreter of this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Interpreter {
+    /// Its absolute path, without links.
+    pub(crate) path: PathBuf,
+    /// Its version, such as 3.11.7.
+    pub(crate) version: String,
+}
+
+/// The interpreters of this machine, asked once each.
+#[derive(Debug)]
+pub(crate) struct Interpreters {
+    default: String,
+    search: Vec<PathBuf>,
+    known: Mutex<HashMap<String, Option<Arc<Interpreter>>>>,
+}
+
+impl Interpreters {
+    pub(super) fn new(default: &str, env: &[(String, String)]) -> Self {
+        let path = env.iter().find(|(name, _)| name == "PATH");
+        let path = path.map_or("/usr/local/bin:/usr/bin:/bin", |(_, path)| path);
+        Self {
+            default: default.to_owned(),
+            search: path.split(':').map(PathBuf::from).collect(),
+            known: Mutex::default(),
+        }
+    }
+
+    /// Finds a program on the PATH that programs get.
+    pub(crate) fn find_program(&self, name: &str) -> Option<PathBuf> {
+        if name.contains('/') {
+            return Some(PathBuf::from(name)).filter(|path| path.is_file());
+        }
+        self.search
+            .iter()
+            .map(|dir| dir.join(name))
+            .find(|path| path.is_file())
+    }
+
+    /// The interpreter with a name, or at a path.
+    pub(crate) async fn named(&self, name: &str) -> Option<Arc<Interpreter>> {
+        if let Some(found) = self.known().get(name) {
+            return found.clone();
+        }
+        let path = self.find_program(name)?;
+        let asked = tokio::task::spawn_blocking(move || ask_version(&path)).await;
+        let found = asked.ok().flatten().map(Arc::new);
+        self.known().insert(name.to_owned(), found.clone());
+        found
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Option<Arc<Interpreter>>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) async fn default(&self) -> Option<Arc<Interpreter>> {
+        self.named(&self.default).await
+    }
+}
+
+fn ask_version(path: &Path) -> Option<Interpreter> {
+    let program = "import os,sys;print(os.path.realpath(sys.executable));print('.'.join(map(str,sys.version_info[:3])))";
+    let output = Command::new(path)
+        .args(["-I", "-S", "-c", program])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let mut lines = text.lines();
+    Some(Interpreter {
+        path: PathBuf::from(lines.next()?),
+        version: lines.next()?.to_owned(),
+    })
+}
+
+impl Runner {
+    /// Decides how a request runs here, and what it reserves.
+    pub(super) async fn plan(
+        &self,
+        spec: &WorkloadSpec,
+        wanted: &Wanted,
+    ) -> Result<(Arc<Plan>, Amount), Error> {
+        let mut plan = Plan {
+            memory_limit: wanted.memory_limit,
+            timeout: wanted.timeout,
+            ..Plan::default()
+        };
+        let mut violations = Vec::new();
+        let amount = self.clamp(wanted, &mut plan, &mut violations);
+        let interpreter = self.choose_python(spec, &mut plan, &mut violations).await;
+        note_ignored(spec, &mut plan);
+        let needs_python = matches!(
+            spec.step.as_ref().and_then(|step| step.program.as_ref()),
+            Some(Program::PythonFunction(_))
+        );
+        match interpreter {
+            Some(interpreter) => plan.python.clone_from(&interpreter.path),
+            None if needs_python || spec.python.is_some() => {
+                let wanted = &self.0.config.python;
+                violations.push(FieldViolation::new(
+                    "spec.step",
+                    format!("needs Python, and there is no `{wanted}` on PATH: install it or set `python`"),
+                ));
+            }
+            None => {}
+        }
+        if violations.is_empty() {
+            Ok((Arc::new(plan), amount))
+        } else {
+            Err(Error::Invalid(violations))
+        }
+    }
+
+    /// Cuts a request to the machine, so that nothing waits for ever.
+    fn clamp(
+        &self,
+        wanted: &Wanted,
+        plan: &mut Plan,
+        violations: &mut Vec<FieldViolation>,
+    ) -> Amount {
+        let capacity = self.live().scheduler.capacity();
+        let amount = wanted.amount.clamped(capacity);
+        if amount == wanted.amount {
+            return amount;
+        }
+        let cores = |milli: u64| milli as f64 / 1000.0;
+        let mib = |bytes: u64| bytes >> 20;
+        let text = if amount.cpu_milli < wanted.amount.cpu_milli {
+            let (asked, has) = (cores(wanted.amount.cpu_milli), cores(capacity.cpu_milli));
+            format!("asked for {asked} cores, this machine has {has}")
+        } else {
+            let (asked, has) = (mib(wanted.amount.memory), mib(capacity.memory));
+            format!("asked for {asked} MiB of memory, this machine has {has} MiB")
+        };
+        if self.0.config.strict {
+            violations.push(FieldViolation::new("spec.resources", text));
+        } else {
+            plan.notes.push(format!("{text}: it runs with what there is"));
+        }
+        amount
+    }
+
+    async fn choose_python(
+        &self,
+        spec: &WorkloadSpec,
+        plan: &mut Plan,
+        violations: &mut Vec<FieldViolation>,
+    ) -> Option<Arc<Interpreter>> {
+        let known = &self.0.interpreters;
+        let image = spec.image.as_str();
+        let strict = self.0.config.strict_images;
+        let mut refuse = |plan: &mut Plan, text: String| {
+            if strict {
+                violations.push(FieldViolation::new("spec.image", text));
+            } else {
+                plan.notes.push(text);
+            }
+        };
+        match image::meaning(image, &self.0.config.images) {
+            Meaning::None => known.default().await,
+            Meaning::Rule(rule) => match &rule.python {
+                Some(name) => {
+                    let found = known.named(name).await;
+                    if found.is_none() {
+                        refuse(plan, format!("image {image}: there is no interpreter `{name}`"));
+                    }
+                    found.or(known.default().await)
+                }
+                None => known.default().await,
+            },
+            Meaning::Python(Some((major, minor))) => {
+                if let Some(found) = known.named(&format!("python{major}.{minor}")).await {
+                    return Some(found);
+                }
+                let default = known.default().await;
+                let fits = default.as_ref().is_some_and(|python| {
+                    python.version.starts_with(&format!("{major}.{minor}."))
+                });
+                if !fits {
+                    let ran = match &default {
+                        Some(python) => format!("Python {} ran instead", python.version),
+                        None => "nothing stands for it".to_owned(),
+                    };
+                    refuse(
+                        plan,
+                        format!("image {image}: this machine has no Python {major}.{minor}; {ran}"),
+                    );
+                }
+                default
+            }
+            Meaning::Python(None) => known.default().await,
+            Meaning::Unknown => {
+                refuse(
+                    plan,
+                    format!("image {image} is not used: the program ran as a process of this machine"),
+                );
+                known.default().await
+            }
+        }
+    }
+
+    /// Makes the directory of a workload with all that its agent needs.
+    pub(super) fn place(
+        &self,
+        id: &WorkloadId,
+        spec: &WorkloadSpec,
+        plan: &Plan,
+    ) -> Result<(), Error> {
+        let assignment = self.assignment(id, spec, plan)?;
+        self.0.files.place(id, &assignment)
+    }
+
+    fn assignment(
+        &self,
+        id: &WorkloadId,
+        spec: &WorkloadSpec,
+        plan: &Plan,
+    ) -> Result<Assignment, Error> {
+        let config = &self.0.config;
+        let dir = self.0.files.dir(id);
+        let mut env: Vec<(String, String)> = self.0.base_env.clone();
+        let mut set = |name: &str, value: String| {
+            match env.iter_mut().find(|(known, _)| known == name) {
+                Some((_, old)) => *old = value,
+                None => env.push((name.to_owned(), value)),
+            }
+        };
+        set("TMPDIR", dir.join("tmp").display().to_string());
+        for (name, value) in &config.environment {
+            set(name, value.clone());
+        }
+        for (name, value) in ports(spec)? {
+            set(&name, value);
+        }
+        for variable in &spec.env {
+            set(&variable.name, variable.value.clone());
+        }
+        let working_dir = if spec.working_dir.is_empty() {
+            dir.join("work").display().to_string()
+        } else {
+            spec.working_dir.clone()
+        };
+        let text = |path: &PathBuf| path.display().to_string();
+        Ok(Assignment {
+            attempt_id: id.to_string(),
+            step: spec.step.clone(),
+            env: env
+                .into_iter()
+                .map(|(name, value)| EnvVar { name, value })
+                .collect(),
+            working_dir,
+            python: text(&plan.python),
+            memory_limit_bytes: plan.memory_limit,
+            timeout_ms: plan
+                .timeout
+                .map_or(0, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1)),
+            stop_grace_ms: config.stop_grace_seconds.saturating_mul(1000),
+            max_parameter_bytes: config.max_parameter_bytes,
+            path_prefix: plan.path_prefix.iter().map(text).collect(),
+            files: spec.files.clone(),
+            oom_score_adj: config.oom_score_adj,
+            cgroup_dir: String::new(),
+        })
+    }
+}
+
+/// `PORT_NAME` of each port; a port without a number gets a free one.
+fn ports(spec: &WorkloadSpec) -> Result<Vec<(String, String)>, Error> {
+    let mut ports = Vec::new();
+    for port in &spec.ports {
+        let number = if port.number == 0 {
+            let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+            std::net::TcpListener::bind(loopback)
+                .and_then(|listener| listener.local_addr())
+                .map_err(Error::io(Path::new("a free port")))?
+                .port()
+                .to_string()
+        } else {
+            port.number.to_string()
+        };
+        let name = port.name.to_uppercase().replace('-', "_");
+        ports.push((format!("PORT_{name}"), number));
+    }
+    Ok(ports)
+}
+
+fn note_ignored(spec: &WorkloadSpec, plan: &mut Plan) {
+    if let Some(resources) = &spec.resources
+        && !resources.accelerator_type.is_empty()
+    {
+        let kind = &resources.accelerator_type;
+        plan.notes
+            .push(format!("{kind} is not reserved: processes see the devices of this machine"));
+    }
+    if !spec.volumes.is_empty() {
+        plan.notes
+            .push("volumes are not mounted: processes see the files of this machine".to_owned());
+    }
+    if spec.placement.is_some() {
+        plan.notes
+            .push("placement is ignored: there is one machine".to_owned());
+    }
+}

@@ -1,0 +1,351 @@
+//! The task that drives a placed workload: start its agent or find it, wait, read the result.
+
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api_step::v1::{Outcome, StepResult};
+use ids::WorkloadId;
+use runtime::abort_point;
+use rustix::process::Signal as Unix;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::files::Found;
+use super::{LiveSet, Runner, Signal, Stop};
+use crate::domain::state::{Event, State};
+use crate::error::Error;
+use crate::store::Record;
+use crate::sys::{self, Exit, Process};
+
+/// How often an agent is started when it ends before it did anything.
+const STARTS: u32 = 3;
+/// What an agent may take to end beyond the grace of its program.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// What is known when a workload's task begins.
+pub(super) enum First {
+    /// Nothing was started, and its directory was made, or could not be.
+    Placed(Result<(), Error>),
+    /// The runner was restarted; the directory tells.
+    Unknown,
+}
+
+/// How a workload ended.
+pub(super) struct Ending {
+    pub(super) event: Event,
+    pub(super) reason: String,
+    pub(super) message: String,
+    pub(super) result: Option<Box<StepResult>>,
+}
+
+impl Ending {
+    pub(super) fn new(event: Event, reason: &str, message: impl Into<String>) -> Self {
+        Self {
+            event,
+            reason: reason.to_owned(),
+            message: message.into(),
+            result: None,
+        }
+    }
+
+    fn from_result(result: Box<StepResult>) -> Self {
+        let event = match result.outcome() {
+            Outcome::Succeeded => Event::Succeed,
+            Outcome::Stopped => Event::EndStopped,
+            Outcome::Failed | Outcome::TimedOut | Outcome::OomKilled | Outcome::Unspecified => {
+                Event::Fail
+            }
+        };
+        Self {
+            event,
+            reason: result.reason.clone(),
+            message: result.message.clone(),
+            result: Some(result),
+        }
+    }
+}
+
+impl Runner {
+    /// Takes what may start now out of the queue; the callers hold the lock.
+    pub(super) fn admit(&self, live: &mut LiveSet) -> Vec<Record> {
+        let mut records = Vec::new();
+        for ask in live.scheduler.admit() {
+            if let Some(live) = live.workloads.get_mut(&ask.id) {
+                self.mark_admitted(&mut live.record);
+                records.push(live.record.clone());
+            }
+        }
+        records
+    }
+
+    /// Records that workloads were admitted, together with what else changed, makes their directories meanwhile, and
+    /// starts them. False when the runner ended before it was recorded.
+    pub(super) async fn begin(&self, admitted: Vec<Record>, changed: Vec<Record>) -> bool {
+        if admitted.is_empty() && changed.is_empty() {
+            return true;
+        }
+        let all: Vec<Record> = changed.iter().chain(&admitted).cloned().collect();
+        let (committed, placed) = futures_util::future::join(self.commit(&all), async {
+            admitted
+                .iter()
+                .map(|record| self.place_live(&record.id))
+                .collect::<Vec<_>>()
+        })
+        .await;
+        if !committed {
+            return false;
+        }
+        for (record, placed) in admitted.into_iter().zip(placed) {
+            abort_point("runner.dir.made");
+            abort_point("runner.running.committed");
+            let id = record.id.clone();
+            self.publish(record);
+            self.drive(&id, First::Placed(placed));
+        }
+        true
+    }
+
+    pub(super) fn place_live(&self, id: &WorkloadId) -> Result<(), Error> {
+        let (request, plan) = {
+            let live = self.live();
+            let found = live.workloads.get(id);
+            let found = found.ok_or_else(|| Error::NotFound(id.to_string()))?;
+            (found.request.clone(), Arc::clone(&found.plan))
+        };
+        let request = request.ok_or_else(|| Error::NotStarted(id.to_string()))?;
+        self.place(id, &request, &plan)
+    }
+
+    /// Starts the task of a workload.
+    pub(super) fn drive(&self, id: &WorkloadId, first: First) {
+        let (runner, id) = (self.clone(), id.clone());
+        self.spawn("workload", async move {
+            if let Some(ending) = runner.live_through(&id, first).await {
+                runner.end(&id, ending).await;
+            }
+        });
+    }
+
+    /// Sees a workload through to its end; none when it is gone already.
+    async fn live_through(&self, id: &WorkloadId, first: First) -> Option<Ending> {
+        let mut signal = self.live().workloads.get(id)?.signal.subscribe();
+        let mut placed = match first {
+            First::Placed(placed) => Some(placed),
+            First::Unknown => None,
+        };
+        let mut last_exit = Exit::Unknown;
+        let mut starts = 0;
+        loop {
+            let found = match &placed {
+                Some(_) => Ok(Found::Fresh),
+                None => self.0.files.inspect(id),
+            };
+            match found {
+                Ok(Found::Fresh) => {
+                    if let Some(ending) = self.why_not_start(id, starts, &signal) {
+                        return Some(ending);
+                    }
+                    starts += 1;
+                    match self.start(id, placed.take()) {
+                        Ok(process) => last_exit = self.wait(id, &process, &mut signal).await,
+                        Err(ending) => return Some(ending),
+                    }
+                }
+                Ok(Found::Held) => {
+                    self.tell_placed(id);
+                    self.wait_for_holder(id, &mut signal).await;
+                }
+                Ok(Found::Done { result, clean }) => {
+                    abort_point("runner.result.read");
+                    if !clean {
+                        self.kill_survivors(id).await;
+                    }
+                    return Some(Ending::from_result(result));
+                }
+                Ok(Found::Died) => {
+                    self.kill_survivors(id).await;
+                    return Some(self.died(id, last_exit));
+                }
+                Err(error) => {
+                    tracing::warn!(%id, %error, "cannot look at a workload's directory");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    /// Why a workload that has not been started is not started now.
+    fn why_not_start(
+        &self,
+        id: &WorkloadId,
+        starts: u32,
+        signal: &watch::Receiver<Signal>,
+    ) -> Option<Ending> {
+        let record = self.live_record(id)?;
+        if signal.borrow().stop != Stop::No || record.state == State::Stopping {
+            let message = record.message;
+            return Some(Ending::new(Event::EndStopped, "STOPPED", message));
+        }
+        if record.boot_id != self.0.boot_id {
+            // Without a sync of its directory, a power cut may have taken the mark that it was started.
+            let message = "the machine was restarted while it ran";
+            return Some(Ending::new(Event::Lose, "MACHINE_RESTARTED", message));
+        }
+        if starts >= STARTS {
+            let said = self.0.files.agent_log(id);
+            let message = format!("its agent ended {STARTS} times before it started the program: {said}");
+            return Some(Ending::new(Event::Fail, "AGENT_FAILED", message));
+        }
+        None
+    }
+
+    fn died(&self, id: &WorkloadId, exit: Exit) -> Ending {
+        let said = self.0.files.agent_log(id);
+        let said = if said.is_empty() { said } else { format!(": {said}") };
+        match exit {
+            Exit::Code(0) => {
+                let message = format!("its agent ended without a result{said}");
+                Ending::new(Event::Fail, "NO_RESULT", message)
+            }
+            Exit::Code(code) => {
+                let message = format!("its agent failed with {code} before a result was recorded{said}");
+                Ending::new(Event::Lose, "AGENT_DIED", message)
+            }
+            Exit::Signal(number) => {
+                let message = format!("signal {number} ended its agent before a result was recorded");
+                Ending::new(Event::Lose, "AGENT_DIED", message)
+            }
+            Exit::Unknown => {
+                let message = "its agent ended before a result was recorded";
+                Ending::new(Event::Lose, "AGENT_DIED", message)
+            }
+        }
+    }
+
+    /// Starts an agent.
+    fn start(
+        &self,
+        id: &WorkloadId,
+        placed: Option<Result<(), Error>>,
+    ) -> Result<Arc<Process>, Ending> {
+        let placed = placed.unwrap_or_else(|| self.place_live(id));
+        placed.map_err(|error| cannot_place(&error))?;
+        let dir = self.0.files.dir(id);
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(dir.join("agent.log"))
+            .map_err(|error| cannot_place(&Error::io(&dir)(error)))?;
+        let mut command = Command::new(&self.0.agent);
+        command.arg(&dir).env_clear();
+        if let Some(point) = &self.0.agent_abort {
+            command.env("FLUMINA_ABORT", point);
+        }
+        let process = Process::spawn(&mut command, log).map_err(|error| {
+            let agent = self.0.agent.display();
+            let message = format!("cannot start {agent}: {error}");
+            Ending::new(Event::Fail, "AGENT_NOT_STARTED", message)
+        })?;
+        abort_point("runner.agent.spawned");
+        let process = Arc::new(process);
+        let mut live = self.live();
+        if let Some(live) = live.workloads.get_mut(id) {
+            live.process = Some(Arc::clone(&process));
+            live.request = None;
+            live.signal.send_modify(|signal| signal.placed = true);
+        }
+        Ok(process)
+    }
+
+    pub(super) fn tell_placed(&self, id: &WorkloadId) {
+        if let Some(live) = self.live().workloads.get(id) {
+            live.signal.send_modify(|signal| signal.placed = true);
+        }
+    }
+
+    /// Waits for the end of an agent and passes on requests to stop.
+    pub(super) async fn wait(
+        &self,
+        id: &WorkloadId,
+        process: &Process,
+        signal: &mut watch::Receiver<Signal>,
+    ) -> Exit {
+        let grace = Duration::from_secs(self.0.config.stop_grace_seconds) + MARGIN;
+        let mut told = Stop::No;
+        let mut deadline = None;
+        loop {
+            let wanted = signal.borrow_and_update().stop;
+            if wanted > told {
+                told = wanted;
+                match wanted {
+                    Stop::No => {}
+                    Stop::Gently => {
+                        process.signal(Unix::TERM);
+                        deadline = Some(Instant::now() + grace);
+                    }
+                    Stop::Now => deadline = Some(Instant::now()),
+                }
+            }
+            tokio::select! {
+                exit = process.wait() => match exit {
+                    Ok(exit) => return exit,
+                    Err(error) => {
+                        tracing::error!(%id, %error, "cannot wait for an agent");
+                        return Exit::Unknown;
+                    }
+                },
+                changed = signal.changed() => if changed.is_err() {
+                    return Exit::Unknown;
+                },
+                () = sleep_until(deadline) => {
+                    tracing::warn!(%id, "killing a workload that does not end");
+                    process.signal(Unix::KILL);
+                    self.kill_survivors(id).await;
+                    deadline = None;
+                }
+            }
+        }
+    }
+
+    /// Waits for an agent that somebody else started.
+    async fn wait_for_holder(&self, id: &WorkloadId, signal: &mut watch::Receiver<Signal>) {
+        let lock = self.0.files.dir(id).join("lock");
+        let attached = sys::lock_holder(&lock)
+            .and_then(|pid| Process::attach(pid).ok())
+            // The number may have been given away meanwhile; then the lock is free, or somebody else's.
+            .filter(|process| sys::lock_holder(&lock) == Some(process.pid()));
+        if let Some(process) = attached {
+            tracing::info!(%id, pid = process.pid(), "adopted a workload");
+            let process = Arc::new(process);
+            if let Some(live) = self.live().workloads.get_mut(id) {
+                live.process = Some(Arc::clone(&process));
+            }
+            self.wait(id, &process, signal).await;
+            return;
+        }
+        // A fork of a dead agent holds it until its exec, or the kernel does not tell who does.
+        let path = lock.clone();
+        let free = tokio::task::spawn_blocking(move || sys::wait_unlocked(&path));
+        if let Ok(Err(error)) = free.await {
+            tracing::warn!(%id, %error, "cannot wait for a lock");
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn cannot_place(error: &Error) -> Ending {
+    let reason = match error {
+        Error::DiskFull => "DISK_FULL",
+        _ => "NOT_PLACED",
+    };
+    Ending::new(Event::Fail, reason, aip::chain(error))
+}

@@ -1,0 +1,402 @@
+//! Admission: who may start next on the cores and memory of the node.
+//!
+//! Each namespace has a queue; namespaces take turns. What waits at the head of a queue may be passed by others that
+//! fit, but only [`PASSES`] times: after that nothing else is admitted until it fits, so nothing starves. A gang is
+//! admitted as a whole, or not at all.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use ids::WorkloadId;
+
+/// How often the head of a queue may be passed.
+pub const PASSES: u32 = 32;
+
+/// Cores and memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Amount {
+    /// Thousandths of a core.
+    pub cpu_milli: u64,
+    /// Bytes.
+    pub memory: u64,
+}
+
+impl Amount {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            cpu_milli: self.cpu_milli.saturating_add(other.cpu_milli),
+            memory: self.memory.saturating_add(other.memory),
+        }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self {
+            cpu_milli: self.cpu_milli.saturating_sub(other.cpu_milli),
+            memory: self.memory.saturating_sub(other.memory),
+        }
+    }
+
+    /// Whether both numbers are at most those of `other`.
+    pub fn within(self, other: Self) -> bool {
+        self.cpu_milli <= other.cpu_milli && self.memory <= other.memory
+    }
+
+    /// At most `limit` of each.
+    #[must_use]
+    pub fn clamped(self, limit: Self) -> Self {
+        Self {
+            cpu_milli: self.cpu_milli.min(limit.cpu_milli),
+            memory: self.memory.min(limit.memory),
+        }
+    }
+}
+
+/// A group that starts together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gang {
+    /// Its name within the namespace.
+    pub name: String,
+    /// How many members must be there.
+    pub minimum: u32,
+}
+
+/// Who asks for what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// The workload.
+    pub id: WorkloadId,
+    /// Whose turn it uses.
+    pub namespace: String,
+    /// What it reserves.
+    pub amount: Amount,
+    /// With whom it starts.
+    pub gang: Option<Gang>,
+}
+
+/// Why something is not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// The cores are taken.
+    Cpu,
+    /// The memory is taken.
+    Memory,
+    /// Others come first.
+    Line,
+    /// Members of its gang are missing.
+    Gang,
+}
+
+impl Why {
+    /// The reason that callers see.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Cpu => "WAITING_FOR_CPU",
+            Self::Memory => "WAITING_FOR_MEMORY",
+            Self::Line => "WAITING_IN_LINE",
+            Self::Gang => "WAITING_FOR_GANG",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    ask: Ask,
+    passed: u32,
+}
+
+/// The queues and what is taken.
+#[derive(Debug)]
+pub struct Scheduler {
+    capacity: Amount,
+    used: Amount,
+    held: HashMap<WorkloadId, (Amount, Option<(String, String)>)>,
+    queues: BTreeMap<String, VecDeque<Entry>>,
+    gangs: HashMap<(String, String), usize>,
+    /// The namespace that was served last.
+    last: String,
+}
+
+impl Scheduler {
+    /// An idle node.
+    pub fn new(capacity: Amount) -> Self {
+        Self {
+            capacity,
+            used: Amount::default(),
+            held: HashMap::new(),
+            queues: BTreeMap::new(),
+            gangs: HashMap::new(),
+            last: String::new(),
+        }
+    }
+
+    /// What the node has.
+    pub fn capacity(&self) -> Amount {
+        self.capacity
+    }
+
+    /// What is taken.
+    pub fn used(&self) -> Amount {
+        self.used
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.queues.values().map(VecDeque::len).sum()
+    }
+
+    /// Admits at once when nothing waits and it fits; otherwise changes nothing.
+    pub fn admit_now(&mut self, ask: &Ask) -> bool {
+        let alone = ask.gang.is_none() || self.gang_runs(ask);
+        let admitted = alone && self.queues.is_empty() && self.fits(ask.amount);
+        if admitted {
+            self.hold(ask);
+        }
+        admitted
+    }
+
+    /// Counts something that already runs, even above the capacity.
+    pub fn hold(&mut self, ask: &Ask) {
+        let gang = gang_key(ask);
+        if let Some(gang) = &gang {
+            *self.gangs.entry(gang.clone()).or_default() += 1;
+        }
+        if let Some((old, _)) = self.held.insert(ask.id.clone(), (ask.amount, gang)) {
+            self.used = self.used.minus(old);
+        }
+        self.used = self.used.plus(ask.amount);
+    }
+
+    /// Puts something at the end of its namespace's queue.
+    pub fn push(&mut self, ask: Ask) {
+        let queue = self.queues.entry(ask.namespace.clone()).or_default();
+        queue.push_back(Entry { ask, passed: 0 });
+    }
+
+    /// Takes something out of its queue; whether it was there.
+    pub fn remove(&mut self, namespace: &str, id: &WorkloadId) -> bool {
+        let Some(queue) = self.queues.get_mut(namespace) else {
+            return false;
+        };
+        let Some(at) = queue.iter().position(|entry| entry.ask.id == *id) else {
+            return false;
+        };
+        queue.remove(at);
+        if queue.is_empty() {
+            self.queues.remove(namespace);
+        }
+        true
+    }
+
+    /// Gives back what something held.
+    pub fn release(&mut self, id: &WorkloadId) {
+        let Some((amount, gang)) = self.held.remove(id) else {
+            return;
+        };
+        self.used = self.used.minus(amount);
+        let Some(gang) = gang else { return };
+        if let Some(count) = self.gangs.get_mut(&gang) {
+            *count -= 1;
+            if *count == 0 {
+                self.gangs.remove(&gang);
+            }
+        }
+    }
+
+    /// Admits whatever may start now, in order.
+    pub fn admit(&mut self) -> Vec<Ask> {
+        let mut admitted = Vec::new();
+        while let Some(unit) = self.admit_one() {
+            admitted.extend(unit);
+        }
+        admitted
+    }
+
+    /// Gangs that are complete and larger than the node: they would wait for ever.
+    pub fn impossible(&self) -> Vec<Ask> {
+        let mut found = Vec::new();
+        for (namespace, queue) in &self.queues {
+            let mut seen = Vec::new();
+            for entry in queue {
+                let Some(gang) = &entry.ask.gang else { continue };
+                if seen.contains(&&gang.name) || self.gang_runs(&entry.ask) {
+                    continue;
+                }
+                seen.push(&gang.name);
+                let members = self.members(namespace, gang);
+                let sum = members
+                    .iter()
+                    .fold(Amount::default(), |sum, ask| sum.plus(ask.amount));
+                if members.len() >= gang.minimum as usize && !sum.within(self.capacity) {
+                    found.extend(members.into_iter().cloned());
+                }
+            }
+        }
+        found
+    }
+
+    /// The place in the line, from 1, and why it waits.
+    pub fn position(&self, namespace: &str, id: &WorkloadId) -> Option<(u32, Why)> {
+        let queue = self.queues.get(namespace)?;
+        let at = queue.iter().position(|entry| entry.ask.id == *id)?;
+        let turns = self.turns();
+        let own = turns.iter().position(|name| *name == namespace)?;
+        let before: usize = turns
+            .iter()
+            .enumerate()
+            .filter(|(_, name)| **name != namespace)
+            .map(|(turn, name)| {
+                let served = if turn < own { at + 1 } else { at };
+                self.queues.get(*name).map_or(0, VecDeque::len).min(served)
+            })
+            .sum();
+        let ask = &queue.get(at)?.ask;
+        Some(((before + at + 1) as u32, self.why(ask, before + at == 0)))
+    }
+
+    /// The first `limit` in line.
+    pub fn line(&self, limit: usize) -> Vec<(WorkloadId, u32, Why)> {
+        let turns = self.turns();
+        let mut line = Vec::new();
+        let longest = self.queues.values().map(VecDeque::len).max().unwrap_or(0);
+        for at in 0..longest {
+            for entry in turns
+                .iter()
+                .filter_map(|name| self.queues.get(*name)?.get(at))
+            {
+                if line.len() == limit {
+                    return line;
+                }
+                let why = self.why(&entry.ask, line.is_empty());
+                line.push((entry.ask.id.clone(), line.len() as u32 + 1, why));
+            }
+        }
+        line
+    }
+
+    fn why(&self, ask: &Ask, first: bool) -> Why {
+        if let Some(gang) = &ask.gang
+            && !self.gang_runs(ask)
+            && self.members(&ask.namespace, gang).len() < gang.minimum as usize
+        {
+            return Why::Gang;
+        }
+        let after = self.used.plus(ask.amount);
+        if after.cpu_milli > self.capacity.cpu_milli {
+            Why::Cpu
+        } else if after.memory > self.capacity.memory {
+            Why::Memory
+        } else if first && ask.gang.is_some() {
+            Why::Cpu
+        } else {
+            Why::Line
+        }
+    }
+
+    fn fits(&self, amount: Amount) -> bool {
+        self.used.plus(amount).within(self.capacity)
+    }
+
+    fn gang_runs(&self, ask: &Ask) -> bool {
+        gang_key(ask).is_some_and(|key| self.gangs.contains_key(&key))
+    }
+
+    /// The first members of a gang that wait, as many as it needs.
+    fn members(&self, namespace: &str, gang: &Gang) -> Vec<&Ask> {
+        self.queues
+            .get(namespace)
+            .into_iter()
+            .flatten()
+            .map(|entry| &entry.ask)
+            .filter(|ask| ask.gang.as_ref().is_some_and(|other| other.name == gang.name))
+            .take(gang.minimum.max(1) as usize)
+            .collect()
+    }
+
+    /// Namespaces in the order in which they are served next.
+    fn turns(&self) -> Vec<&str> {
+        let after = self
+            .queues
+            .keys()
+            .filter(|name| name.as_str() > self.last.as_str());
+        let before = self
+            .queues
+            .keys()
+            .filter(|name| name.as_str() <= self.last.as_str());
+        after.chain(before).map(String::as_str).collect()
+    }
+
+    /// What a namespace would start next: a single workload or a whole gang.
+    fn head(&self, namespace: &str) -> Option<Vec<&Ask>> {
+        for entry in self.queues.get(namespace)? {
+            let Some(gang) = &entry.ask.gang else {
+                return Some(vec![&entry.ask]);
+            };
+            if self.gang_runs(&entry.ask) {
+                return Some(vec![&entry.ask]);
+            }
+            let members = self.members(namespace, gang);
+            if members.len() >= gang.minimum as usize {
+                return Some(members);
+            }
+        }
+        None
+    }
+
+    fn admit_one(&mut self) -> Option<Vec<Ask>> {
+        let heads: Vec<Vec<Ask>> = self
+            .turns()
+            .into_iter()
+            .filter_map(|name| self.head(name))
+            .map(|unit| unit.into_iter().cloned().collect())
+            .collect();
+        let needs = |unit: &[Ask]| {
+            unit.iter()
+                .fold(Amount::default(), |sum, ask| sum.plus(ask.amount))
+        };
+        // The one that was passed too often goes first, or nothing does.
+        let overdue = heads
+            .iter()
+            .filter(|unit| self.passed(unit) >= PASSES && needs(unit).within(self.capacity))
+            .max_by_key(|unit| self.passed(unit));
+        let unit = match overdue {
+            Some(unit) => Some(unit).filter(|unit| self.fits(needs(unit))),
+            None => heads.iter().find(|unit| self.fits(needs(unit))),
+        }?
+        .clone();
+        for other in &heads {
+            if *other != unit && !self.fits(needs(other)) {
+                self.count_pass(other);
+            }
+        }
+        for ask in &unit {
+            self.remove(&ask.namespace, &ask.id);
+            self.hold(ask);
+            self.last.clone_from(&ask.namespace);
+        }
+        Some(unit)
+    }
+
+    fn passed(&self, unit: &[Ask]) -> u32 {
+        let first = unit.first();
+        first
+            .and_then(|ask| {
+                let queue = self.queues.get(&ask.namespace)?;
+                queue.iter().find(|entry| entry.ask.id == ask.id)
+            })
+            .map_or(0, |entry| entry.passed)
+    }
+
+    fn count_pass(&mut self, unit: &[Ask]) {
+        let entry = unit.first().and_then(|ask| {
+            let queue = self.queues.get_mut(&ask.namespace)?;
+            queue.iter_mut().find(|entry| entry.ask.id == ask.id)
+        });
+        if let Some(entry) = entry {
+            entry.passed += 1;
+        }
+    }
+}
+
+fn gang_key(ask: &Ask) -> Option<(String, String)> {
+    let gang = ask.gang.as_ref()?;
+    Some((ask.namespace.clone(), gang.name.clone()))
+}

@@ -1,0 +1,6 @@
+//! Pure rules: states, admission, quantities, images.
+
+pub mod admission;
+pub mod image;
+pub mod quantity;
+pub mod state;

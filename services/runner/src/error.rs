@@ -1,0 +1,118 @@
+//! What callers of the runner see when something fails.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aip::{ApiError, Code, FieldViolation, Resource};
+
+/// A failed call.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Fields of the request are wrong.
+    #[error("the request is not valid")]
+    Invalid(Vec<FieldViolation>),
+    /// There is no such workload.
+    #[error("workload {0} does not exist")]
+    NotFound(String),
+    /// The workload has no files yet.
+    #[error("workload {0} has not been started yet")]
+    NotStarted(String),
+    /// The workload does not run.
+    #[error("workload {0} is not running")]
+    NotRunning(String),
+    /// The page token or size is wrong.
+    #[error(transparent)]
+    Page(#[from] aip::page::Error),
+    /// There is no room left on the disk.
+    #[error("the disk of the runner is full")]
+    DiskFull,
+    /// The database cannot be used now.
+    #[error("the runner's database cannot be reached")]
+    Unavailable(#[source] sql::Error),
+    /// The runner is ending.
+    #[error("the runner is ending")]
+    Draining,
+    /// The database failed.
+    #[error("the runner's database failed")]
+    Store(#[source] sql::Error),
+    /// A file operation failed.
+    #[error("cannot use {path}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Names the file of an error.
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
+            _ => Self::Io { path, source },
+        }
+    }
+}
+
+impl From<sql::Error> for Error {
+    fn from(error: sql::Error) -> Self {
+        match error {
+            sql::Error::DiskFull => Self::DiskFull,
+            sql::Error::Unavailable(_) | sql::Error::Busy => Self::Unavailable(error),
+            other => Self::Store(other),
+        }
+    }
+}
+
+impl ApiError for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Invalid(_) => Code::InvalidArgument,
+            Self::NotFound(_) => Code::NotFound,
+            Self::NotStarted(_) | Self::NotRunning(_) => Code::FailedPrecondition,
+            Self::Page(error) => error.code(),
+            Self::DiskFull => Code::ResourceExhausted,
+            Self::Unavailable(_) | Self::Draining => Code::Unavailable,
+            Self::Store(_) | Self::Io { .. } => Code::Internal,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "INVALID_WORKLOAD",
+            Self::NotFound(_) => "WORKLOAD_NOT_FOUND",
+            Self::NotStarted(_) => "WORKLOAD_NOT_STARTED",
+            Self::NotRunning(_) => "WORKLOAD_NOT_RUNNING",
+            Self::Page(error) => error.reason(),
+            Self::DiskFull => "DISK_FULL",
+            Self::Unavailable(_) => "DATABASE_UNAVAILABLE",
+            Self::Draining => "DRAINING",
+            Self::Store(_) | Self::Io { .. } => "INTERNAL",
+        }
+    }
+
+    fn violations(&self) -> Vec<FieldViolation> {
+        match self {
+            Self::Invalid(violations) => violations.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn resource(&self) -> Option<Resource> {
+        match self {
+            Self::NotFound(id) | Self::NotStarted(id) | Self::NotRunning(id) => Some(Resource {
+                kind: "workload",
+                name: id.clone(),
+            }),
+            _ => None,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        matches!(self, Self::DiskFull).then_some(Duration::from_secs(30))
+    }
+}

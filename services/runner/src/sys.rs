@@ -1,0 +1,329 @@
+//! Every system call that the standard library does not offer, and the parts of /proc that are read.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::fs::{FlockOperation, inotify};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use tokio::io::unix::AsyncFd;
+
+/// A process that cannot be mistaken for another.
+#[derive(Debug)]
+pub(crate) struct Process {
+    fd: AsyncFd<OwnedFd>,
+    pid: i32,
+    child: bool,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// It exited with this code.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+    /// It was not our child.
+    Unknown,
+}
+
+impl Process {
+    /// Starts a program; its standard output and error go to `output`.
+    pub(crate) fn spawn(command: &mut Command, output: File) -> io::Result<Self> {
+        let errors = output.try_clone()?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .spawn()?;
+        // The child is not reaped before we do it, so its number is its own until then.
+        Self::open(child.id() as i32, true)
+    }
+
+    /// Takes hold of a process that runs; the caller checks afterwards that it is the right one.
+    pub(crate) fn attach(pid: i32) -> io::Result<Self> {
+        Self::open(pid, false)
+    }
+
+    fn open(pid: i32, child: bool) -> io::Result<Self> {
+        let raw = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+        let fd = rustix::process::pidfd_open(raw, PidfdFlags::NONBLOCK)?;
+        Ok(Self {
+            fd: register(fd)?,
+            pid,
+            child,
+        })
+    }
+
+    /// Its number, for reading /proc.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Sends a signal; nothing happens when it has ended.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Err(error) = rustix::process::pidfd_send_signal(self.fd.get_ref(), signal) {
+            tracing::debug!(pid = self.pid, %error, "a process was gone before its signal");
+        }
+    }
+
+    /// Waits until it has ended, and reaps it when it is our child.
+    pub(crate) async fn wait(&self) -> io::Result<Exit> {
+        let _ready = self.fd.readable().await?;
+        if !self.child {
+            return Ok(Exit::Unknown);
+        }
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let id = WaitId::PidFd(self.fd.get_ref().as_fd());
+        let Some(status) = rustix::process::waitid(id, options)? else {
+            return Ok(Exit::Unknown);
+        };
+        Ok(match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Exit::Code(code),
+            (None, Some(signal)) => Exit::Signal(signal),
+            (None, None) => Exit::Unknown,
+        })
+    }
+}
+
+/// Lets tokio wait for a descriptor.
+#[expect(unsafe_code, reason = "tokio asks its callers to promise ownership")]
+fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned by the value that is registered, which nobody takes out or closes earlier.
+    unsafe { AsyncFd::register(fd) }.map_err(Into::into)
+}
+
+/// Whether somebody else holds the lock of a file; a missing file is free.
+pub(crate) fn locked(path: &Path) -> io::Result<bool> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    // Shared, so that two observers do not take each other for the holder.
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(false),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Blocks the thread until nobody holds the lock of a file.
+pub(crate) fn wait_unlocked(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    rustix::fs::flock(&file, FlockOperation::LockShared)?;
+    Ok(())
+}
+
+/// Takes the lock of a file for as long as the returned file is open; none when another process has it.
+pub(crate) fn lock(path: &Path) -> io::Result<Option<File>> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The process that holds the lock of a file, as the kernel's list of locks names it.
+pub(crate) fn lock_holder(path: &Path) -> Option<i32> {
+    let inode = fs::metadata(path).ok()?.ino().to_string();
+    let list = fs::read_to_string("/proc/locks").ok()?;
+    // `7: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`; device numbers differ on some file systems, so the inode
+    // counts, and the caller checks that the lock is still held once it has the process.
+    list.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let ["FLOCK", _, "WRITE", pid, place, ..] = words.get(1..)? else {
+            return None;
+        };
+        let held = place.rsplit(':').next()? == inode;
+        let pid: i32 = pid.parse().ok()?;
+        (held && pid > 0 && runs_agent(pid, path)).then_some(pid)
+    })
+}
+
+/// Whether the command line of a process names the directory of the lock.
+fn runs_agent(pid: i32, lock: &Path) -> bool {
+    let Some(dir) = lock.parent() else {
+        return false;
+    };
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0)
+        .any(|word| word == dir.as_os_str().as_encoded_bytes())
+}
+
+/// Processes whose environment contains the text `entry`, such as `FLUMINA_ATTEMPT=x`.
+pub(crate) fn processes_with(entry: &str) -> Vec<i32> {
+    let Ok(list) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    list.flatten()
+        .filter_map(|item| item.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| has_entry(*pid, entry))
+        .collect()
+}
+
+fn has_entry(pid: i32, entry: &str) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment
+        .split(|byte| *byte == 0)
+        .any(|item| item == entry.as_bytes())
+}
+
+/// Sends SIGKILL to every process with `entry` in its environment and returns how many there were.
+pub(crate) fn kill_processes_with(entry: &str) -> usize {
+    let mut killed = 0;
+    for pid in processes_with(entry) {
+        let Some(raw) = Pid::from_raw(pid) else {
+            continue;
+        };
+        let Ok(fd) = rustix::process::pidfd_open(raw, PidfdFlags::empty()) else {
+            continue;
+        };
+        // The number may have been given away before it was opened; what is open now is what is looked at.
+        if has_entry(pid, entry) {
+            killed += 1;
+            if let Err(error) = rustix::process::pidfd_send_signal(&fd, Signal::KILL) {
+                tracing::debug!(pid, %error, "a survivor was gone before its signal");
+            }
+        }
+    }
+    killed
+}
+
+/// Memory and CPU time of a process and everything below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct TreeUsage {
+    /// Resident memory, in bytes.
+    pub(crate) memory_bytes: u64,
+    /// CPU time so far, in microseconds; with that of children that have been waited for.
+    pub(crate) cpu_us: u64,
+}
+
+/// What the subtree of a process uses.
+pub(crate) fn tree_usage(root: i32) -> TreeUsage {
+    let page = rustix::param::page_size() as u64;
+    let tick_us = 1_000_000 / rustix::param::clock_ticks_per_second().max(1);
+    let mut usage = TreeUsage::default();
+    let mut todo = vec![root];
+    while let Some(pid) = todo.pop() {
+        let Some(stat) = read_stat(pid) else { continue };
+        usage.memory_bytes += stat.resident_pages * page;
+        usage.cpu_us += stat.ticks * tick_us;
+        todo.extend(children(pid));
+    }
+    usage
+}
+
+struct Stat {
+    ticks: u64,
+    resident_pages: u64,
+}
+
+fn read_stat(pid: i32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may contain anything, so fields count from its end: the state is field 3 of proc(5).
+    let (_, rest) = text.rsplit_once(") ")?;
+    let fields: Vec<&str> = rest.split(' ').collect();
+    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    Some(Stat {
+        ticks: number(14)? + number(15)? + number(16)? + number(17)?,
+        resident_pages: number(24)?,
+    })
+}
+
+fn children(pid: i32) -> Vec<i32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    threads
+        .flatten()
+        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
+        .flat_map(|list| {
+            list.split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<i32>>()
+        })
+        .collect()
+}
+
+/// The id of this boot of the machine.
+pub(crate) fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?
+        .trim()
+        .to_owned())
+}
+
+/// Cores in thousandths and memory in bytes that this process may use.
+pub(crate) fn machine() -> (u64, u64) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let info = rustix::system::sysinfo();
+    let total = info.totalram as u64 * u64::from(info.mem_unit.max(1));
+    let limit = fs::read_to_string("/sys/fs/cgroup/memory.max")
+        .ok()
+        .and_then(|text| text.trim().parse::<u64>().ok());
+    (cores * 1000, limit.map_or(total, |limit| limit.min(total)))
+}
+
+/// Tells when files grow.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    fd: AsyncFd<OwnedFd>,
+}
+
+impl Changes {
+    /// Without any file.
+    pub(crate) fn new() -> io::Result<Self> {
+        let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
+        Ok(Self {
+            fd: register(inotify::init(flags)?)?,
+        })
+    }
+
+    /// Watches a file and returns the number of the watch; the same file has the same number.
+    pub(crate) fn add(&self, path: &Path) -> io::Result<i32> {
+        let what = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CLOSE_WRITE;
+        Ok(inotify::add_watch(self.fd.get_ref(), path, what)?)
+    }
+
+    /// Ends a watch.
+    pub(crate) fn remove(&self, watch: i32) {
+        // The kernel ends it by itself when the file is gone.
+        if let Err(error) = inotify::remove_watch(self.fd.get_ref(), watch) {
+            tracing::debug!(watch, %error, "a watch had already ended");
+        }
+    }
+
+    /// Waits for changes and returns the watches that they belong to, each once.
+    pub(crate) async fn next(&self) -> io::Result<Vec<i32>> {
+        loop {
+            let mut ready = self.fd.readable().await?;
+            let mut watches = HashMap::new();
+            let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+            let mut reader = inotify::Reader::new(self.fd.get_ref(), &mut buffer);
+            loop {
+                match reader.next() {
+                    Ok(event) => {
+                        watches.insert(event.wd(), ());
+                    }
+                    Err(rustix::io::Errno::WOULDBLOCK) => break,
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            ready.clear_ready();
+            if !watches.is_empty() {
+                return Ok(watches.into_keys().collect());
+            }
+        }
+    }
+}
