@@ -111,9 +111,37 @@ pub fn load<C: DeserializeOwned>(service: &str, args: &CommonArgs) -> Result<C, 
     )
 }
 
+/// Loads one configuration for several services: a file with a section per service, and for the section of each
+/// service in `sections` the variables `FLUMINA_<SERVICE>__…` of this process. `overrides` are `section.key=value`.
+pub fn load_sections<C: DeserializeOwned>(
+    file: Option<&Path>,
+    sections: &[&str],
+    overrides: &[String],
+) -> Result<C, ConfigError> {
+    let prefixes = sections
+        .iter()
+        .map(|section| (variable_prefix(section), Some((*section).to_owned())));
+    load_layers(file, prefixes.collect(), overrides, crate::env::vars())
+}
+
+/// The name by which variables of a service begin.
+fn variable_prefix(service: &str) -> String {
+    format!("FLUMINA_{}__", service.to_uppercase().replace('-', "_"))
+}
+
 fn load_from<C: DeserializeOwned>(
     service: &str,
     file: Option<&Path>,
+    overrides: &[String],
+    env: Vec<(String, String)>,
+) -> Result<C, ConfigError> {
+    load_layers(file, vec![(variable_prefix(service), None)], overrides, env)
+}
+
+/// `prefixes`: how variables begin, and the section that they are about.
+fn load_layers<C: DeserializeOwned>(
+    file: Option<&Path>,
+    prefixes: Vec<(String, Option<String>)>,
     overrides: &[String],
     env: Vec<(String, String)>,
 ) -> Result<C, ConfigError> {
@@ -125,10 +153,14 @@ fn load_from<C: DeserializeOwned>(
         })?;
         figment = figment.merge(Toml::file_exact(file));
     }
-    let prefix = format!("FLUMINA_{}__", service.to_uppercase().replace('-', "_"));
     for (name, value) in env {
-        if let Some(key) = name.strip_prefix(&prefix) {
-            let path = key.to_lowercase().split("__").map(str::to_owned).collect();
+        for (prefix, section) in &prefixes {
+            let Some(key) = name.strip_prefix(prefix.as_str()) else {
+                continue;
+            };
+            let key = key.to_lowercase();
+            let path = section.iter().map(String::as_str).chain(key.split("__"));
+            let path = path.map(str::to_owned).collect();
             figment = figment.merge(Single::new(format!("the variable {name}"), path, &value));
         }
     }
@@ -287,6 +319,32 @@ mod tests {
         let text = problem(None, &["limit=many"], &[]);
         assert!(text.contains("the key `limit`"), "{text}");
         assert!(text.contains("--set limit"), "{text}");
+    }
+
+    #[test]
+    fn sections_take_the_variables_of_their_service() {
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        struct Both {
+            sample: Sample,
+            #[serde(rename = "other-one")]
+            other: Sample,
+        }
+        let prefixes = ["sample", "other-one"]
+            .map(|name| (variable_prefix(name), Some(name.to_owned())))
+            .to_vec();
+        let vars = env(&[
+            ("FLUMINA_SAMPLE__LIMIT", "2"),
+            ("FLUMINA_OTHER_ONE__PROCESS__GRACE_SECONDS", "7"),
+        ]);
+        let both: Both = load_layers(None, prefixes.clone(), &[], vars).unwrap();
+        assert_eq!((both.sample.limit, both.other.limit), (2, 0));
+        assert_eq!(both.other.process.grace_seconds, 7);
+        let vars = env(&[("FLUMINA_OTHER_ONE__NO_SUCH", "2")]);
+        let text = load_layers::<Both>(None, prefixes, &[], vars)
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("unknown key `other-one.no_such`"), "{text}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod threads;
 
 pub use abort::{abort_point, arm_abort_points};
 pub use admin::AdminConfig;
-pub use config::{CommonArgs, ConfigError, ProcessConfig, ServiceConfig, load};
+pub use config::{CommonArgs, ConfigError, ProcessConfig, ServiceConfig, load, load_sections};
 pub use health::{Condition, Readiness, State};
 pub use listen::{Guard, ListenError, Listener};
 pub use logging::{LogConfig, LogControl, LogFormat};

@@ -16,6 +16,9 @@ use crate::conn::Inner;
 use crate::writer::{self, Closure, Job};
 use crate::{BoxFuture, Conn, Error, FromRow, Sql, Value};
 
+/// How long to wait for another process that writes to the same file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How to open a database.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -82,7 +85,7 @@ impl Db {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(5))
+            .busy_timeout(BUSY_TIMEOUT)
             .statement_cache_capacity(256);
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
@@ -212,18 +215,8 @@ impl Db {
     /// Writes a consistent copy of a SQLite database to `target`, which must not exist.
     pub async fn backup(&self, target: &Path) -> Result<(), Error> {
         match &self.0 {
-            Backend::Sqlite { path, .. } => {
-                // A connection of its own: readers may not write, and the writer is always in a transaction.
-                let options = SqliteConnectOptions::new().filename(path);
-                let mut conn = SqliteConnection::connect_with(&options)
-                    .await
-                    .map_err(Error::from_sqlx)?;
-                let copied = sqlx::query("VACUUM INTO $1")
-                    .bind(target.display().to_string())
-                    .execute(&mut conn)
-                    .await;
-                copied.map(drop).map_err(Error::from_sqlx)
-            }
+            // A connection of its own: readers may not write, and the writer is always in a transaction.
+            Backend::Sqlite { path, .. } => copy_file(path, target).await,
             Backend::Postgres { .. } => Err(Error::Other(sqlx::Error::Protocol(
                 "use pg_dump for PostgreSQL".to_owned(),
             ))),
@@ -237,6 +230,23 @@ impl Db {
             Backend::Postgres { pool } => pool.close().await,
         }
     }
+}
+
+/// Writes a consistent copy of the SQLite database in the file `from` to `target`, which must not exist. Another
+/// process may have the database open and write to it.
+pub async fn copy_file(from: &Path, target: &Path) -> Result<(), Error> {
+    let options = SqliteConnectOptions::new()
+        .filename(from)
+        .busy_timeout(BUSY_TIMEOUT);
+    let mut conn = SqliteConnection::connect_with(&options)
+        .await
+        .map_err(Error::from_sqlx)?;
+    let copied = sqlx::query("VACUUM INTO $1")
+        .bind(target.display().to_string())
+        .execute(&mut conn)
+        .await;
+    copied.map(drop).map_err(Error::from_sqlx)?;
+    conn.close().await.map_err(Error::from_sqlx)
 }
 
 /// One transaction on PostgreSQL, to its end even when the caller is gone.

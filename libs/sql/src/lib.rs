@@ -22,7 +22,7 @@ mod writer;
 
 pub use builder::{Builder, Sql};
 pub use conn::{Conn, FromRow, Row};
-pub use db::{Db, Migrations, Options};
+pub use db::{Db, Migrations, Options, copy_file};
 pub use error::Error;
 pub use value::{Column, Value};
 
