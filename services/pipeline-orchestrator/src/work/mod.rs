@@ -5,6 +5,7 @@ mod cleanup;
 mod engine;
 pub(crate) mod launch;
 mod numbers;
+pub(crate) mod retention;
 mod watchers;
 
 use ids::RunId;

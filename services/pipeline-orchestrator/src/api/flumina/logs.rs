@@ -57,7 +57,7 @@ pub(super) fn stream(
     task: TaskId,
     attempt: u32,
     request: &own::ReadLogsRequest,
-) -> impl Stream<Item = Result<own::ReadLogsResponse, Status>> + Send {
+) -> impl Stream<Item = Result<own::ReadLogsResponse, Status>> + Send + use<> {
     let changes = flumina.engine.subscribe(run);
     let logs = Logs {
         flumina,

@@ -10,9 +10,13 @@ mod watch;
 use std::pin::Pin;
 
 use aip::ApiError;
+use api_pipelines::v1::artifact_service_server::ArtifactServiceServer;
+use api_pipelines::v1::run_service_server::RunServiceServer;
+use api_pipelines::v1::spec_service_server::SpecServiceServer;
 use futures_util::Stream;
 use ids::RunId;
 use objects::Store;
+use rpc::Services;
 use tonic::Status;
 
 use crate::app::App;
@@ -30,10 +34,16 @@ pub(crate) struct Flumina {
     objects: Store,
 }
 
-impl Flumina {
-    pub(crate) fn new(app: App, engine: RunEngine, objects: Store) -> Self {
-        Self { app, engine, objects }
-    }
+/// Adds the services of the contract.
+pub(crate) fn add(services: Services, app: &App, engine: &RunEngine, objects: Store) -> Services {
+    let flumina = Flumina { app: app.clone(), engine: engine.clone(), objects };
+    let specs = SpecServiceServer::new(flumina.clone())
+        .max_decoding_message_size(rpc::MAX_MESSAGE_BYTES);
+    services
+        .descriptor(api_pipelines::DESCRIPTOR)
+        .add(RunServiceServer::new(flumina.clone()))
+        .add(ArtifactServiceServer::new(flumina))
+        .add(specs)
 }
 
 fn status(error: &dyn ApiError) -> Status {
