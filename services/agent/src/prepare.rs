@@ -56,7 +56,6 @@ pub(crate) fn prepare(
     }
     let mut made = Vec::new();
     make_dir(work, &mut made)?;
-    make_dir(&dir.join("outputs"), &mut made)?;
     made.clear();
     write_files(dir, assignment)?;
 
@@ -68,6 +67,11 @@ pub(crate) fn prepare(
         if let Some(parent) = Path::new(&path).parent() {
             make_dir(parent, &mut made)?;
         }
+    }
+    let output_file = tells_output_file(step).then_some(&outputs.output_file);
+    let files = outputs.parameters.values().chain(output_file);
+    for parent in files.filter_map(|file| Path::new(file).parent()) {
+        make_dir(parent, &mut Vec::new())?;
     }
 
     let context: BTreeMap<String, String> = step.placeholders.clone().into_iter().collect();
@@ -156,6 +160,17 @@ fn executor_input(step: &Step, outputs: &Outputs) -> Result<Value, Failure> {
         };
         Failure::new(reason, error.to_string())
     })
+}
+
+/// Whether the program can know where the executor output goes; making a directory for nothing costs as much as a process.
+fn tells_output_file(step: &Step) -> bool {
+    match &step.program {
+        Some(Program::Command(command)) => {
+            let mut elements = command.command.iter().chain(&command.args);
+            elements.any(|element| element.contains("{{$"))
+        }
+        _ => true,
+    }
 }
 
 /// Where outputs go. With artifacts, the executor output lies beside them: `dsl.get_uri()` of the SDK is its directory, and what
