@@ -86,7 +86,10 @@ impl Config {
         if self.data_dir.as_os_str().is_empty() {
             problems.push("data_dir: must name a directory".to_owned());
         }
-        if self.cores.is_some_and(|cores| !(0.01..=1e5).contains(&cores)) {
+        if self
+            .cores
+            .is_some_and(|cores| !(0.01..=1e5).contains(&cores))
+        {
             problems.push("cores: must be between 0.01 and 100000".to_owned());
         }
         if let Some(memory) = &self.memory

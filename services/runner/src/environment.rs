@@ -43,7 +43,10 @@ pub(crate) fn base(config: &Config, own: &[(String, String)]) -> Vec<(String, St
         .cloned()
         .collect();
     let defaults = [
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        (
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        ),
         ("HOME", "/"),
         ("LANG", "C.UTF-8"),
     ];
@@ -74,7 +77,13 @@ mod tests {
             pass_environment: vec!["MINE".to_owned(), "FLUMINA_TOKEN".to_owned()],
             ..Config::default()
         };
-        let names: Vec<String> = base(&config, &own).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["PATH", "PIP_INDEX_URL", "LC_ALL", "MINE", "HOME", "LANG"]);
+        let names: Vec<String> = base(&config, &own)
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(
+            names,
+            ["PATH", "PIP_INDEX_URL", "LC_ALL", "MINE", "HOME", "LANG"]
+        );
     }
 }

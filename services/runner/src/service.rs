@@ -92,7 +92,8 @@ pub async fn build(config: Config, deps: Deps) -> Result<Service, BuildError> {
     }
     let mut config = config;
     fs::create_dir_all(&config.data_dir).map_err(BuildError::io(&config.data_dir))?;
-    config.data_dir = fs::canonicalize(&config.data_dir).map_err(BuildError::io(&config.data_dir))?;
+    config.data_dir =
+        fs::canonicalize(&config.data_dir).map_err(BuildError::io(&config.data_dir))?;
     let dir = config.data_dir.clone();
     let ready = deps.host.readiness.condition(READY);
     let lock_path = dir.join("runner.lock");
@@ -191,7 +192,11 @@ pub async fn serve_alone(config: crate::config::Standalone, host: Host) -> anyho
         agent: AgentSource::Path(agent),
         environment,
     };
-    let token = config.token.as_ref().map(auth::BearerToken::new).transpose()?;
+    let token = config
+        .token
+        .as_ref()
+        .map(auth::BearerToken::new)
+        .transpose()?;
     let guard = runtime::Guard::new(token.as_ref(), config.insecure);
     let service = build(config.runner, deps).await?;
     service.start().await.context("cannot take up workloads")?;

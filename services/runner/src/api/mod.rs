@@ -23,13 +23,13 @@ type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The service.
 #[derive(Debug, Clone)]
-pub struct Api {
+pub(crate) struct Api {
     runner: Runner,
 }
 
 impl Api {
     /// The service of a runner.
-    pub fn new(runner: Runner) -> Self {
+    pub(crate) fn new(runner: Runner) -> Self {
         Self { runner }
     }
 
@@ -56,8 +56,7 @@ impl WorkloadService for Api {
         request: Request<pb::LaunchRequest>,
     ) -> Result<Response<pb::Workload>, Status> {
         let pb::LaunchRequest { id, spec } = request.into_inner();
-        let (id, wanted) =
-            validate::launch(&id, spec.as_ref()).map_err(|error| status(&error))?;
+        let (id, wanted) = validate::launch(&id, spec.as_ref()).map_err(|error| status(&error))?;
         let spec = spec.unwrap_or_default();
         self.mutate(async move |runner: Runner| {
             let record = runner.launch(id, spec, wanted).await?;
@@ -66,7 +65,10 @@ impl WorkloadService for Api {
         .await
     }
 
-    async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::Workload>, Status> {
+    async fn get(
+        &self,
+        request: Request<pb::GetRequest>,
+    ) -> Result<Response<pb::Workload>, Status> {
         let answer = async {
             let id = validate::id(&request.get_ref().id)?;
             let record = self.runner.get(&id).await?;

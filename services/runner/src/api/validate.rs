@@ -66,7 +66,10 @@ impl Problems {
         }
         let number = read(text);
         if number.is_none() {
-            self.add(field, format!("`{text}` is not a quantity such as {example}"));
+            self.add(
+                field,
+                format!("`{text}` is not a quantity such as {example}"),
+            );
         }
         number
     }
@@ -87,7 +90,10 @@ pub(crate) fn owner(field: &str, text: &str, required: bool) -> Result<(), Error
 }
 
 /// Checks everything of a launch but the machine.
-pub(crate) fn launch(id_text: &str, spec: Option<&WorkloadSpec>) -> Result<(WorkloadId, Wanted), Error> {
+pub(crate) fn launch(
+    id_text: &str,
+    spec: Option<&WorkloadSpec>,
+) -> Result<(WorkloadId, Wanted), Error> {
     let mut problems = Problems::default();
     let id: Result<WorkloadId, _> = id_text.parse();
     if let Err(error) = &id {
@@ -147,7 +153,10 @@ fn check_names(problems: &mut Problems, spec: &WorkloadSpec) {
     );
     problems.check(spec.labels.len() <= 64, "spec.labels", "at most 64");
     let long = |text: &String| text.len() > 512 || text.contains('\0');
-    let labels = spec.labels.iter().any(|(key, value)| long(key) || long(value));
+    let labels = spec
+        .labels
+        .iter()
+        .any(|(key, value)| long(key) || long(value));
     problems.check(
         !labels,
         "spec.labels",
@@ -167,7 +176,11 @@ fn check_step(problems: &mut Problems, spec: &WorkloadSpec) {
         None => problems.add("spec.step.program", "must be set"),
         Some(Program::Command(command)) => {
             if command.command.is_empty() {
-                let image = if spec.image.is_empty() { "the image" } else { &spec.image };
+                let image = if spec.image.is_empty() {
+                    "the image"
+                } else {
+                    &spec.image
+                };
                 problems.add(
                     "spec.step.command.command",
                     format!(
@@ -218,7 +231,11 @@ fn check_env(problems: &mut Problems, spec: &WorkloadSpec) {
 fn check_files(problems: &mut Problems, spec: &WorkloadSpec) {
     problems.check(spec.files.len() <= 1000, "spec.files", "at most 1000 files");
     let total: usize = spec.files.iter().map(|file| file.content.len()).sum();
-    problems.check(total <= MAX_FILES_BYTES, "spec.files", "at most 48 MiB in all");
+    problems.check(
+        total <= MAX_FILES_BYTES,
+        "spec.files",
+        "at most 48 MiB in all",
+    );
     let mut seen = HashSet::new();
     for (index, file) in spec.files.iter().enumerate() {
         let field = format!("spec.files[{index}]");
@@ -229,20 +246,31 @@ fn check_files(problems: &mut Problems, spec: &WorkloadSpec) {
                 format!("{field}.path"),
                 "expected a relative path without `.`, `..` and empty parts",
             );
-        } else if path.split('/').next().is_some_and(|part| RESERVED.contains(&part)) {
-            problems.add(format!("{field}.path"), format!("`{path}` is used by the runner"));
+        } else if path
+            .split('/')
+            .next()
+            .is_some_and(|part| RESERVED.contains(&part))
+        {
+            problems.add(
+                format!("{field}.path"),
+                format!("`{path}` is used by the runner"),
+            );
         } else if !seen.insert(path) {
             problems.add(format!("{field}.path"), format!("`{path}` is there twice"));
         }
         if file.mode > 0o777 {
-            problems.add(format!("{field}.mode"), "expected permission bits up to 0777");
+            problems.add(
+                format!("{field}.mode"),
+                "expected permission bits up to 0777",
+            );
         }
     }
 }
 
 fn check_surroundings(problems: &mut Problems, spec: &WorkloadSpec) {
     let dir = spec.working_dir.as_str();
-    let inside = dir.starts_with('/') && !dir.contains('\0') && dir.split('/').all(|part| part != "..");
+    let inside =
+        dir.starts_with('/') && !dir.contains('\0') && dir.split('/').all(|part| part != "..");
     problems.check(
         dir.is_empty() || inside,
         "spec.working_dir",
@@ -260,7 +288,10 @@ fn check_surroundings(problems: &mut Problems, spec: &WorkloadSpec) {
             );
         }
         if port.number > 65535 {
-            problems.add(format!("spec.ports[{index}].number"), "expected at most 65535");
+            problems.add(
+                format!("spec.ports[{index}].number"),
+                "expected at most 65535",
+            );
         }
     }
 }
@@ -268,7 +299,9 @@ fn check_surroundings(problems: &mut Problems, spec: &WorkloadSpec) {
 fn check_python(problems: &mut Problems, python: &PythonRequirements) {
     // What begins with a hyphen would be an option of the installer.
     let specifier = |text: &str| {
-        (1..=1024).contains(&text.len()) && !text.starts_with('-') && !text.contains(['\n', '\r', '\0'])
+        (1..=1024).contains(&text.len())
+            && !text.starts_with('-')
+            && !text.contains(['\n', '\r', '\0'])
     };
     problems.check(
         python.packages.len() <= 500,
@@ -284,7 +317,11 @@ fn check_python(problems: &mut Problems, python: &PythonRequirements) {
         );
     }
     let kfp = python.kfp.is_empty() || (specifier(&python.kfp) && python.kfp.starts_with("kfp"));
-    problems.check(kfp, "spec.python.kfp", "expected a requirement such as kfp==2.17.0");
+    problems.check(
+        kfp,
+        "spec.python.kfp",
+        "expected a requirement such as kfp==2.17.0",
+    );
     let url = |text: &String| specifier(text) && !text.contains(char::is_whitespace);
     problems.check(
         python.index_urls.len() <= 20 && python.index_urls.iter().all(url),
@@ -336,7 +373,10 @@ fn read_timeout(problems: &mut Problems, spec: &WorkloadSpec) -> Option<Duration
     match read.filter(|timeout| !timeout.is_zero() && *timeout <= LONGEST_TIMEOUT) {
         Some(timeout) => Some(timeout),
         None => {
-            problems.add("spec.timeout", "expected more than nothing and at most a year");
+            problems.add(
+                "spec.timeout",
+                "expected more than nothing and at most a year",
+            );
             None
         }
     }
@@ -359,7 +399,11 @@ fn read_gang(problems: &mut Problems, spec: &WorkloadSpec) -> Option<Gang> {
         "spec.gang.minimum",
         "must not be above the size",
     );
-    let minimum = if gang.minimum == 0 { gang.size } else { gang.minimum };
+    let minimum = if gang.minimum == 0 {
+        gang.size
+    } else {
+        gang.minimum
+    };
     Some(Gang {
         name: gang.name.clone(),
         minimum,

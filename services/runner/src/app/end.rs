@@ -48,7 +48,8 @@ impl Runner {
 
     /// Fails a workload that has no agent.
     pub(super) async fn fail(&self, id: &WorkloadId, reason: &str, message: &str) {
-        self.end(id, Ending::new(Event::Fail, reason, message)).await;
+        self.end(id, Ending::new(Event::Fail, reason, message))
+            .await;
     }
 
     /// Tells watchers their new places, soon.
@@ -59,7 +60,11 @@ impl Runner {
     /// Tells watchers who is next whenever the queue changed, at most twice a second and the first hundred only.
     pub(crate) async fn tell_places(self, shutdown: runtime::Shutdown) {
         const PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
-        while shutdown.guard(self.0.queue_changed.notified()).await.is_some() {
+        while shutdown
+            .guard(self.0.queue_changed.notified())
+            .await
+            .is_some()
+        {
             if self.0.hub.watched() {
                 for record in self.moved() {
                     self.publish(record);

@@ -123,8 +123,9 @@ impl Files {
         if let Some(result) = read_result(&dir.join("result"))? {
             let exit = fs::read(dir.join("exit")).ok();
             let clean = exit.is_some_and(|bytes| {
-                ExitRecord::decode(bytes.as_slice())
-                    .is_ok_and(|record| record.attempt_id == id.as_str() || record.attempt_id.is_empty())
+                ExitRecord::decode(bytes.as_slice()).is_ok_and(|record| {
+                    record.attempt_id == id.as_str() || record.attempt_id.is_empty()
+                })
             });
             return Ok(Found::Done {
                 result: Box::new(result),

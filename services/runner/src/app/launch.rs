@@ -18,7 +18,7 @@ use crate::store::{Inserted, Record, Tombstone};
 
 impl Runner {
     /// Starts a workload, or returns the one that has the id.
-    pub async fn launch(
+    pub(crate) async fn launch(
         &self,
         id: WorkloadId,
         spec: WorkloadSpec,
@@ -40,16 +40,21 @@ impl Runner {
         if admitted {
             self.mark_admitted(&mut record);
         } else if plan.environment.is_some() {
-            self.advance(&mut record, Event::Prepare, "PREPARING", "its Python environment is looked up");
+            self.advance(
+                &mut record,
+                Event::Prepare,
+                "PREPARING",
+                "its Python environment is looked up",
+            );
         } else {
             record.reason = Why::Line.reason().to_owned();
         }
         // The directory is made while the row is on its way to the disk.
-        let (inserted, placed) = futures_util::future::join(
-            self.0.store.insert(&record, spec.encode_to_vec()),
-            async { admitted.then(|| self.place(&id, &spec, &plan)) },
-        )
-        .await;
+        let (inserted, placed) =
+            futures_util::future::join(self.0.store.insert(&record, spec.encode_to_vec()), async {
+                admitted.then(|| self.place(&id, &spec, &plan))
+            })
+            .await;
         let known = match inserted {
             Ok(Inserted::New) => None,
             Ok(Inserted::Known(known)) => Some(Ok(*known)),

@@ -40,7 +40,10 @@ impl Growth {
     }
 
     fn add(&self, path: &Path) -> io::Result<(i32, Arc<Notify>)> {
-        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut followers = self
+            .followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let watch = self.changes.add(path)?;
         let entry = followers.entry(watch).or_default();
         entry.1 += 1;
@@ -48,7 +51,10 @@ impl Growth {
     }
 
     fn remove(&self, watch: i32) {
-        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut followers = self
+            .followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = followers.get_mut(&watch) else {
             return;
         };
@@ -85,7 +91,10 @@ impl Runner {
         let growth = &self.0.growth;
         while let Some(watches) = shutdown.guard(growth.changes.next()).await {
             let watches = watches?;
-            let followers = growth.followers.lock().unwrap_or_else(PoisonError::into_inner);
+            let followers = growth
+                .followers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             for watch in watches {
                 if let Some((wake, _)) = followers.get(&watch) {
                     // Followers look at the file before they wait again, so one stored permit for each is enough.
@@ -172,7 +181,9 @@ impl Reading {
         let size = CHUNK.min(usize::try_from(self.left).unwrap_or(CHUNK));
         let mut data = vec![0; size];
         let path = self.runner.0.files.log(&self.id);
-        let count = file.read_at(&mut data, self.offset).map_err(Error::io(&path))?;
+        let count = file
+            .read_at(&mut data, self.offset)
+            .map_err(Error::io(&path))?;
         if count == 0 {
             return Ok(None);
         }

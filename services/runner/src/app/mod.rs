@@ -65,7 +65,7 @@ pub(crate) struct Inner {
     /// An abort point of agents, for fault tests.
     pub(crate) agent_abort: Option<String>,
     /// The lock of the data directory, for as long as the runner lives.
-    pub(crate) data_lock: File,
+    _data_lock: File,
 }
 
 /// What the runner is made of.
@@ -122,8 +122,7 @@ pub(crate) enum Stop {
 impl Runner {
     pub(crate) fn new(parts: Parts) -> std::io::Result<Self> {
         let files = files::Files::new(&parts.config.data_dir);
-        let interpreters =
-            plan::Interpreters::new(&parts.config.python, &parts.base_env);
+        let interpreters = plan::Interpreters::new(&parts.config.python, &parts.base_env);
         Ok(Self(Arc::new(Inner {
             config: parts.config,
             clock: parts.clock,
@@ -139,12 +138,14 @@ impl Runner {
                 workloads: HashMap::new(),
                 scheduler: parts.scheduler,
             }),
-            id_locks: (0..ID_LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),
+            id_locks: (0..ID_LOCKS)
+                .map(|_| tokio::sync::Mutex::default())
+                .collect(),
             hub: hub::Hub::default(),
             growth: logs::Growth::new()?,
             queue_changed: tokio::sync::Notify::new(),
             agent_abort: parts.agent_abort,
-            data_lock: parts.data_lock,
+            _data_lock: parts.data_lock,
         })))
     }
 

@@ -173,7 +173,8 @@ impl Runner {
         if self.0.config.strict {
             violations.push(FieldViolation::new("spec.resources", text));
         } else {
-            plan.notes.push(format!("{text}: it runs with what there is"));
+            plan.notes
+                .push(format!("{text}: it runs with what there is"));
         }
         amount
     }
@@ -200,7 +201,10 @@ impl Runner {
                 Some(name) => {
                     let found = known.named(name).await;
                     if found.is_none() {
-                        refuse(plan, format!("image {image}: there is no interpreter `{name}`"));
+                        refuse(
+                            plan,
+                            format!("image {image}: there is no interpreter `{name}`"),
+                        );
                     }
                     found.or(known.default().await)
                 }
@@ -211,9 +215,9 @@ impl Runner {
                     return Some(found);
                 }
                 let default = known.default().await;
-                let fits = default.as_ref().is_some_and(|python| {
-                    python.version.starts_with(&format!("{major}.{minor}."))
-                });
+                let fits = default
+                    .as_ref()
+                    .is_some_and(|python| python.version.starts_with(&format!("{major}.{minor}.")));
                 if !fits {
                     let ran = match &default {
                         Some(python) => format!("Python {} ran instead", python.version),
@@ -230,7 +234,9 @@ impl Runner {
             Meaning::Unknown => {
                 refuse(
                     plan,
-                    format!("image {image} is not used: the program ran as a process of this machine"),
+                    format!(
+                        "image {image} is not used: the program ran as a process of this machine"
+                    ),
                 );
                 known.default().await
             }
@@ -257,12 +263,11 @@ impl Runner {
         let config = &self.0.config;
         let dir = self.0.files.dir(id);
         let mut env: Vec<(String, String)> = self.0.base_env.clone();
-        let mut set = |name: &str, value: String| {
-            match env.iter_mut().find(|(known, _)| known == name) {
+        let mut set =
+            |name: &str, value: String| match env.iter_mut().find(|(known, _)| known == name) {
                 Some((_, old)) => *old = value,
                 None => env.push((name.to_owned(), value)),
-            }
-        };
+            };
         set("TMPDIR", dir.join("tmp").display().to_string());
         for (name, value) in &config.environment {
             set(name, value.clone());
@@ -289,9 +294,11 @@ impl Runner {
             working_dir,
             python: text(&plan.python),
             memory_limit_bytes: plan.memory_limit,
-            timeout_ms: plan
-                .timeout
-                .map_or(0, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1)),
+            timeout_ms: plan.timeout.map_or(0, |timeout| {
+                u64::try_from(timeout.as_millis())
+                    .unwrap_or(u64::MAX)
+                    .max(1)
+            }),
             stop_grace_ms: config.stop_grace_seconds.saturating_mul(1000),
             max_parameter_bytes: config.max_parameter_bytes,
             path_prefix: plan.path_prefix.iter().map(text).collect(),
@@ -327,8 +334,9 @@ fn note_ignored(spec: &WorkloadSpec, plan: &mut Plan) {
         && !resources.accelerator_type.is_empty()
     {
         let kind = &resources.accelerator_type;
-        plan.notes
-            .push(format!("{kind} is not reserved: processes see the devices of this machine"));
+        plan.notes.push(format!(
+            "{kind} is not reserved: processes see the devices of this machine"
+        ));
     }
     if !spec.volumes.is_empty() {
         plan.notes

@@ -23,7 +23,13 @@ impl Runner {
         if let Some(record) = self.live_record(id) {
             return Ok(record);
         }
-        if let Some(record) = self.0.store.get(id).await?.filter(|record| !record.deleting) {
+        if let Some(record) = self
+            .0
+            .store
+            .get(id)
+            .await?
+            .filter(|record| !record.deleting)
+        {
             return Ok(record);
         }
         // Stopped before it was launched: there is nothing to say but that.
@@ -58,7 +64,10 @@ impl Runner {
             }
             None => String::new(),
         };
-        let records = records.into_iter().map(|record| self.current(record)).collect();
+        let records = records
+            .into_iter()
+            .map(|record| self.current(record))
+            .collect();
         Ok(Page { records, next })
     }
 

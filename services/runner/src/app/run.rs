@@ -195,7 +195,8 @@ impl Runner {
         }
         if starts >= STARTS {
             let said = self.0.files.agent_log(id);
-            let message = format!("its agent ended {STARTS} times before it started the program: {said}");
+            let message =
+                format!("its agent ended {STARTS} times before it started the program: {said}");
             return Some(Ending::new(Event::Fail, "AGENT_FAILED", message));
         }
         None
@@ -203,18 +204,24 @@ impl Runner {
 
     fn died(&self, id: &WorkloadId, exit: Exit) -> Ending {
         let said = self.0.files.agent_log(id);
-        let said = if said.is_empty() { said } else { format!(": {said}") };
+        let said = if said.is_empty() {
+            said
+        } else {
+            format!(": {said}")
+        };
         match exit {
             Exit::Code(0) => {
                 let message = format!("its agent ended without a result{said}");
                 Ending::new(Event::Fail, "NO_RESULT", message)
             }
             Exit::Code(code) => {
-                let message = format!("its agent failed with {code} before a result was recorded{said}");
+                let message =
+                    format!("its agent failed with {code} before a result was recorded{said}");
                 Ending::new(Event::Lose, "AGENT_DIED", message)
             }
             Exit::Signal(number) => {
-                let message = format!("signal {number} ended its agent before a result was recorded");
+                let message =
+                    format!("signal {number} ended its agent before a result was recorded");
                 Ending::new(Event::Lose, "AGENT_DIED", message)
             }
             Exit::Unknown => {

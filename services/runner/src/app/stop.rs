@@ -33,7 +33,11 @@ impl Runner {
     }
 
     async fn stop_live(&self, id: &WorkloadId, why: &str, how: Stop) -> Result<(), Error> {
-        let message = if why.is_empty() { "it was stopped on request" } else { why };
+        let message = if why.is_empty() {
+            "it was stopped on request"
+        } else {
+            why
+        };
         let (record, waits) = {
             let mut live = self.live();
             let Some(found) = live.workloads.get_mut(id) else {
@@ -55,7 +59,8 @@ impl Runner {
             }
         };
         if waits {
-            self.end(id, Ending::new(Event::Stop, "STOPPED", message)).await;
+            self.end(id, Ending::new(Event::Stop, "STOPPED", message))
+                .await;
         }
         let Some(record) = record else { return Ok(()) };
         self.0.store.save(std::slice::from_ref(&record)).await?;

@@ -8,7 +8,7 @@ use crate::sys::{self, TreeUsage};
 
 impl Runner {
     /// Measures a workload's processes; none when it has ended.
-    pub async fn usage(&self, id: &WorkloadId) -> Result<Option<TreeUsage>, Error> {
+    pub(crate) async fn usage(&self, id: &WorkloadId) -> Result<Option<TreeUsage>, Error> {
         let pid = {
             let live = self.live();
             live.workloads

@@ -216,7 +216,9 @@ impl Scheduler {
         for (namespace, queue) in &self.queues {
             let mut seen = Vec::new();
             for entry in queue {
-                let Some(gang) = &entry.ask.gang else { continue };
+                let Some(gang) = &entry.ask.gang else {
+                    continue;
+                };
                 if seen.contains(&&gang.name) || self.gang_runs(&entry.ask) {
                     continue;
                 }
@@ -306,7 +308,11 @@ impl Scheduler {
             .into_iter()
             .flatten()
             .map(|entry| &entry.ask)
-            .filter(|ask| ask.gang.as_ref().is_some_and(|other| other.name == gang.name))
+            .filter(|ask| {
+                ask.gang
+                    .as_ref()
+                    .is_some_and(|other| other.name == gang.name)
+            })
             .take(gang.minimum.max(1) as usize)
             .collect()
     }

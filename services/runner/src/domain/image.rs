@@ -114,10 +114,7 @@ mod tests {
             packages: Vec::new(),
         };
         let rules = [rule("*/pandas:*"), rule("python:3.*"), rule("*")];
-        assert_eq!(
-            meaning("me/pandas:1", &rules),
-            Meaning::Rule(&rules[0])
-        );
+        assert_eq!(meaning("me/pandas:1", &rules), Meaning::Rule(&rules[0]));
         assert_eq!(meaning("python:3.8", &rules), Meaning::Rule(&rules[1]));
         assert_eq!(meaning("x", &rules), Meaning::Rule(&rules[2]));
     }

@@ -78,7 +78,15 @@ mod tests {
             ]
         );
         let memory = [
-            "1Gi", "1G", "100", "1.5Mi", "1e3", "128974848000m", "inf", "NaN", "1 Gi",
+            "1Gi",
+            "1G",
+            "100",
+            "1.5Mi",
+            "1e3",
+            "128974848000m",
+            "inf",
+            "NaN",
+            "1 Gi",
         ]
         .map(bytes);
         assert_eq!(

@@ -12,8 +12,7 @@ pub(crate) const UPDATE: &str = "UPDATE workloads SET state = $2, reason = $3, m
      WHERE id = $1 AND version < $13";
 pub(crate) const GET: &str = "SELECT * FROM workloads WHERE id = $1";
 /// One more place than a page shows which of the unfinished ones the node has.
-pub(crate) const LIVE: &str =
-    "SELECT * FROM workloads WHERE node_id = $1 AND (ended_at IS NULL OR deleting) ORDER BY created_at, id";
+pub(crate) const LIVE: &str = "SELECT * FROM workloads WHERE node_id = $1 AND (ended_at IS NULL OR deleting) ORDER BY created_at, id";
 pub(crate) const REMOVE: &str = "DELETE FROM workloads WHERE id = $1";
 /// The beginning of a list; the builder adds conditions.
 pub(crate) const LIST: &str = "SELECT * FROM workloads WHERE NOT deleting";
@@ -30,7 +29,8 @@ pub(crate) const EXPIRE: &str = "DELETE FROM tombstones WHERE owner = '' AND cre
 pub(crate) const TAKE_NODE: &str = "INSERT INTO nodes (id, epoch, holder) VALUES ($1, 1, $2) \
      ON CONFLICT (id) DO UPDATE SET epoch = nodes.epoch + 1, holder = excluded.holder RETURNING epoch AS value";
 pub(crate) const NODE_EPOCH: &str = "SELECT epoch AS value FROM nodes WHERE id = $1";
-pub(crate) const NODE_EPOCH_SHARED: &str = "SELECT epoch AS value FROM nodes WHERE id = $1 FOR SHARE";
+pub(crate) const NODE_EPOCH_SHARED: &str =
+    "SELECT epoch AS value FROM nodes WHERE id = $1 FOR SHARE";
 
 pub(crate) const USE_ENVIRONMENT: &str = "INSERT INTO environments (key, node_id, builds, created_at, used_at) VALUES ($1, $2, 0, $3, $3) \
      ON CONFLICT (key, node_id) DO UPDATE SET used_at = excluded.used_at";

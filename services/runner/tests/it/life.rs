@@ -1,0 +1,273 @@
+//! The life of a workload, from Launch to its end.
+
+use std::time::Instant;
+
+use api_runner::v1 as pb;
+use api_step::v1 as step;
+use tempfile::TempDir;
+use tonic::Code;
+
+use crate::fixture::{Fixture, LIMIT, command, config, shell, state};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_runs_and_its_result_and_log_are_kept() {
+    let dir = TempDir::new().unwrap();
+    let runner = Fixture::new(&dir).await;
+    let launched = runner
+        .launch("a.1.0", shell("echo hello; echo oops >&2"))
+        .await;
+    assert_eq!(state(&launched), pb::State::Running);
+    let ended = runner.ended("a.1.0").await;
+    assert_eq!(state(&ended), pb::State::Succeeded, "{ended:?}");
+    assert_eq!(ended.result.unwrap().outcome(), step::Outcome::Succeeded);
+    assert!(ended.started_at.is_some() && ended.admitted_at.is_some());
+    assert_eq!(runner.log("a.1.0").await, "hello\noops\n");
+    assert_eq!(ended.log_bytes, 11);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn launching_a_known_id_starts_nothing() {
+    let dir = TempDir::new().unwrap();
+    let runner = Fixture::new(&dir).await;
+    let line = format!("echo x >> {}/count", dir.path().display());
+    let launches = (0..10).map(|_| runner.launch("a.1.0", shell(&line)));
+    futures_util::future::join_all(launches).await;
+    let ended = runner.ended("a.1.0").await;
+    let again = runner.launch("a.1.0", shell("exit 7")).await;
+    assert_eq!(again.version, ended.version);
+    assert_eq!(state(&again), pb::State::Succeeded);
+    let count = std::fs::read_to_string(dir.path().join("count")).unwrap();
+    assert_eq!(count, "x\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_have_names() {
+    let dir = TempDir::new().unwrap();
+    let runner = Fixture::new(&dir).await;
+    runner.launch("exit", shell("exit 3")).await;
+    runner
+        .launch("missing", command(&["no-such-program"]))
+        .await;
+    let mut slow = shell("sleep 60");
+    slow.timeout = Some(prost_types::Duration {
+        seconds: 0,
+        nanos: 200_000_000,
+    });
+    runner.launch("slow", slow).await;
+    let exit = runner.ended("exit").await;
+    assert_eq!(state(&exit), pb::State::Failed);
+    assert_eq!(exit.result.unwrap().exit_code, Some(3));
+    let missing = runner.ended("missing").await;
+    assert_eq!(missing.reason, "PROGRAM_NOT_FOUND", "{missing:?}");
+    let slow = runner.ended("slow").await;
+    assert_eq!(slow.reason, "TIMED_OUT", "{slow:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_get_a_clean_environment() {
+    let dir = TempDir::new().unwrap();
+    let mut config = config(dir.path());
+    config
+        .environment
+        .insert("FROM_CONFIG".to_owned(), "1".to_owned());
+    let runner = Fixture::with(config).await;
+    let mut spec = shell("env; pwd; echo TMP=$TMPDIR");
+    spec.env = vec![step::EnvVar {
+        name: "MINE".to_owned(),
+        value: "2".to_owned(),
+    }];
+    spec.ports = vec![pb::Port {
+        name: "http-main".to_owned(),
+        number: 0,
+    }];
+    runner.launch("env", spec).await;
+    runner.ended("env").await;
+    let log = runner.log("env").await;
+    for line in [
+        "FROM_CONFIG=1",
+        "MINE=2",
+        "FLUMINA_ATTEMPT=env",
+        "PORT_HTTP_MAIN=",
+    ] {
+        assert!(log.contains(line), "{line} in {log}");
+    }
+    assert!(!log.contains("CARGO"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_printed_line_arrives_while_the_program_runs() {
+    let dir = TempDir::new().unwrap();
+    let runner = Fixture::new(&dir).await;
+    let gate = dir.path().join("gate");
+    let line = format!(
+        "echo first; while [ ! -e {} ]; do sleep 0.01; done; echo second; date +%s%N",
+        gate.display()
+    );
+    runner.launch("log", shell(&line)).await;
+    let log = runner.logged("log", "first\n").await;
+    assert_eq!(log, "first\n");
+    let before = Instant::now();
+    std::fs::write(&gate, "").unwrap();
+    runner.logged("log", "second\n").await;
+    assert!(before.elapsed() < LIMIT);
+    runner.ended("log").await;
+    assert!(runner.log("log").await.starts_with("first\nsecond\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_of_a_log_sees_its_end() {
+    let dir = TempDir::new().unwrap();
+    let runner = Fixture::new(&dir).await;
+    let gate = dir.path().join("gate");
+    let line = format!(
+        "while [ ! -e {} ]; do sleep 0.01; done; printf last",
+        gate.display()
+    );
+    runner.launch("log", shell(&line)).await;
+    let request = pb::LogsRequest {
+        id: "log".to_owned(),
+        follow: true,
+        ..Default::default()
+    };
+    let mut parts = runner
+        .client
+        .clone()
+        .logs(request)
+        .await
+        .unwrap()
+        .into_inner();
+    std::fs::write(&gate, "").unwrap();
+    let mut log = Vec::new();
+    let all = async {
+        while let Some(part) = parts.message().await.unwrap() {
+            log.extend_from_slice(&part.data);
+        }
+    };
+    tokio::time::timeout(LIMIT, all).await.unwrap();
+    assert_eq!(log, b"last");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stop_ends_the_whole_tree() {
+    let dir = TempDir::new().unwrap();
+    let runner = Fixture::new(&dir).await;
+    runner
+        .launch(
+            "s",
+            shell("trap '' TERM; (setsid sleep 300 &) ; echo up; sleep 300; sleep 300"),
+        )
+        .await;
+    runner.logged("s", "up").await;
+    let stopping = runner.stop("s").await;
+    assert_eq!(state(&stopping), pb::State::Stopping);
+    assert_eq!(stopping.message, "enough");
+    let ended = runner.ended("s").await;
+    assert_eq!(state(&ended), pb::State::Stopped, "{ended:?}");
+    assert_eq!(survivors("s"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_was_stopped_first_never_starts() {
+    let dir = TempDir::new().unwrap();
+    let runner = Fixture::new(&dir).await;
+    assert_eq!(state(&runner.stop("late").await), pb::State::Stopped);
+    let line = format!("touch {}/ran", dir.path().display());
+    let launched = runner.launch("late", shell(&line)).await;
+    assert_eq!(state(&launched), pb::State::Stopped);
+    assert_eq!(launched.message, "enough");
+    runner.delete("gone").await;
+    let launched = runner.launch("gone", shell(&line)).await;
+    assert_eq!(
+        (state(&launched), launched.reason.as_str()),
+        (pb::State::Stopped, "DELETED")
+    );
+    assert_eq!(runner.get("gone").await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(
+        state(&runner.get("late").await.unwrap()),
+        pb::State::Stopped
+    );
+    assert!(!dir.path().join("ran").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn delete_kills_and_removes_and_forget_frees_the_id() {
+    let dir = TempDir::new().unwrap();
+    let runner = Fixture::new(&dir).await;
+    runner.launch("one.1.0", shell("echo up; sleep 300")).await;
+    runner.logged("one.1.0", "up").await;
+    runner.delete("one.1.0").await;
+    assert_eq!(survivors("one.1.0"), 0);
+    assert_eq!(
+        runner.get("one.1.0").await.unwrap_err().code(),
+        Code::NotFound
+    );
+    assert_eq!(files_of(dir.path(), "one.1.0"), 0);
+    assert_eq!(
+        state(&runner.launch("one.1.0", shell("true")).await),
+        pb::State::Stopped
+    );
+    runner.stop("one.2.0").await;
+    let request = pb::ForgetRequest {
+        owner: "tests/one".to_owned(),
+    };
+    runner.client.clone().forget(request).await.unwrap();
+    runner.launch("one.1.0", shell("true")).await;
+    assert_eq!(state(&runner.ended("one.1.0").await), pb::State::Succeeded);
+    runner.launch("one.2.0", shell("true")).await;
+    assert_eq!(state(&runner.ended("one.2.0").await), pb::State::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_and_description_of_a_running_workload() {
+    let dir = TempDir::new().unwrap();
+    let runner = Fixture::new(&dir).await;
+    runner.launch("u", shell("echo up; sleep 300")).await;
+    runner.logged("u", "up").await;
+    let request = pb::UsageRequest { id: "u".to_owned() };
+    let mut usage = runner
+        .client
+        .clone()
+        .usage(request)
+        .await
+        .unwrap()
+        .into_inner();
+    let first = usage.message().await.unwrap().unwrap();
+    assert!(first.memory_bytes > 100_000, "{first:?}");
+    let request = pb::DescribeRequest { id: "u".to_owned() };
+    let described = runner
+        .client
+        .clone()
+        .describe(request)
+        .await
+        .unwrap()
+        .into_inner();
+    let step = described.assignment.unwrap().step.unwrap();
+    assert!(format!("{step:?}").contains("sleep 300"));
+    assert!(std::path::Path::new(&described.agent_path).is_file());
+    let seen = runner.get("u").await.unwrap();
+    assert!(
+        !format!("{seen:?}").contains("sleep 300"),
+        "the program is not shown"
+    );
+    runner.delete("u").await;
+}
+
+/// Processes that carry a workload's id.
+pub(crate) fn survivors(id: &str) -> usize {
+    let entry = format!("FLUMINA_ATTEMPT={id}\0");
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter(|process| {
+            let environment = std::fs::read(process.path().join("environ")).unwrap_or_default();
+            let environment = String::from_utf8_lossy(&environment).into_owned();
+            environment.starts_with(&entry) || environment.contains(&format!("\0{entry}"))
+        })
+        .count()
+}
+
+fn files_of(dir: &std::path::Path, id: &str) -> usize {
+    let groups = std::fs::read_dir(dir.join("workloads")).unwrap().flatten();
+    groups
+        .filter(|group| group.path().join(id).exists())
+        .count()
+}

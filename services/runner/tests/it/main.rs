@@ -1,0 +1,8 @@
+//! The runner with real agents, real files and real databases.
+
+mod admission;
+mod api;
+mod fixture;
+mod life;
+mod restart;
+mod store;
