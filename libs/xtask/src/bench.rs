@@ -21,7 +21,7 @@ pub(crate) fn run(workspace: &Workspace, area: &str) -> Result<()> {
     ensure!(status.success(), "the release build failed");
 
     let env = setup::prepare(workspace, Need::Everything)?;
-    let status = Command::new(env.python("tools")?)
+    let status = Command::new(env.python("kfp-2.17")?)
         .arg(&script)
         .arg("--flumina")
         .arg(workspace.binary("release", "flumina"))
