@@ -115,8 +115,8 @@ impl Handlers {
                 .into_inner();
         let first = stream.message().await?.unwrap_or_default();
         let size = first.total_bytes;
-        let rest = stream.map(|part| part.map(|part| Bytes::from(part.data)));
-        let first = futures_util::stream::once(std::future::ready(Ok(Bytes::from(first.data))));
+        let rest = stream.map(|part| part.map(|part| part.data));
+        let first = futures_util::stream::once(std::future::ready(Ok(first.data)));
         Ok((size, first.chain(rest)))
     }
 }

@@ -30,7 +30,7 @@ impl Handlers {
             .await?
             .into_inner();
         let data = stream
-            .map(|part| part.map(|part| bytes::Bytes::from(part.data)))
+            .map(|part| part.map(|part| part.data))
             .filter(|part| std::future::ready(!part.as_ref().is_ok_and(bytes::Bytes::is_empty)));
         let mut response = Response::new(streamed(until(data, self.draining.clone())));
         let headers = response.headers_mut();

@@ -10,7 +10,7 @@ mod url;
 pub(crate) use body::{full, streamed};
 pub use dialect::Dialect;
 pub(crate) use dialect::Failure;
-pub(crate) use routes::{Found, Handler, Routes, Target};
 pub use routes::RouteError;
+pub(crate) use routes::{Found, Handler, Routes, Target};
 pub(crate) use transcode::{Transcoder, aside, forward};
 pub(crate) use url::{query, segment};
