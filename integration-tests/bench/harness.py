@@ -118,18 +118,6 @@ class Server:
         self.stop()
 
 
-def seconds(run):
-    """How long a run took, by the server's own clock."""
-
-    def at(text):
-        text = text.rstrip("Z")
-        whole, _, fraction = text.partition(".")
-        moment = datetime.datetime.fromisoformat(whole).replace(tzinfo=datetime.timezone.utc)
-        return moment.timestamp() + (float("0." + fraction) if fraction else 0.0)
-
-    return at(run["finished_at"]) - at(run["created_at"])
-
-
 def memory_kib(pid, field="VmRSS"):
     with open(f"/proc/{pid}/status") as file:
         for line in file:

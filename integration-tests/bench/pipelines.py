@@ -175,6 +175,13 @@ def bare(count):
     return time.perf_counter() - begun
 
 
+def timed(server, spec, name):
+    """Wall time as a client sees it, from the request to the news that the run has ended."""
+    begun = time.perf_counter()
+    server.wait(server.submit(spec, name))
+    return time.perf_counter() - begun
+
+
 def measure_components(server, record, repeat):
     for name, component in (("default pip line", add_with_pip), ("no pip line", add)):
         for shape, (pipeline, lengths) in pipelines(component).items():
@@ -185,7 +192,7 @@ def measure_components(server, record, repeat):
             direct = Direct(replay(server, warm))
             ours, plain, sdk = [], [], []
             for _ in range(repeat):
-                ours.append(harness.seconds(server.wait(server.submit(spec, shape))))
+                ours.append(timed(server, spec, shape))
                 plain.append(direct.chains(lengths))
                 sdk.append(sdk_local(pipeline))
             direct.close()
@@ -202,7 +209,7 @@ def measure_fans(server, record, repeat):
     for count in (100, 1000):
         ours, plain = [], []
         for _ in range(repeat):
-            ours.append(harness.seconds(server.wait(server.submit(fan(count), f"fan {count}"))))
+            ours.append(timed(server, fan(count), f"fan {count}"))
             plain.append(bare(count))
         middle = [harness.spread(values)["median"] for values in (ours, plain)]
         cost[count] = (middle[0] - middle[1]) / count * 1000
