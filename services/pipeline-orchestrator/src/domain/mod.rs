@@ -57,7 +57,7 @@ pub use event::{
 };
 pub use fields::{Field, FieldKind, Fields};
 pub use filter::{Compare, Filter, FilterError, Key, Predicate, Test};
-pub use launch::{LaunchSpec, OutputSpec, Settings, launch_spec};
+pub use launch::{LaunchSpec, OutputSpec, Settings, launch_spec, run_base};
 pub use model::{
     Artifact, Attempt, Cancel, Entered, Inputs, LOST_BUDGET, Outputs, Run, RunBody, Task, TaskBody,
     TaskRecord, Usage,

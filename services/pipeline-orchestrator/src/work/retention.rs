@@ -10,7 +10,7 @@ use crate::metrics::OrchestratorMetrics;
 use crate::store::idempotency;
 
 /// Removes kept answers after a time.
-pub struct Retention {
+pub(crate) struct Retention {
     /// The database.
     pub db: Db,
     /// The time.

@@ -1,0 +1,132 @@
+//! Use cases: each is one transaction, and a wake-up of the engine where a run changes.
+
+mod experiments;
+mod pipelines;
+mod plans;
+mod roots;
+mod runs;
+
+use std::sync::Arc;
+
+use clock::Clock;
+use ids::RunId;
+use runtime::Supervisor;
+use sql::{BoxFuture, Conn, Db};
+
+pub use pipelines::{NewPipeline, NewVersion, TagChange};
+pub use plans::Plans;
+pub use roots::Roots;
+pub use runs::{NewRun, NewSource, RunDetails};
+
+use crate::error::Error;
+use crate::metrics::OrchestratorMetrics;
+use crate::store::{CallKey, Known, idempotency};
+use crate::work::Wake;
+
+/// What the use cases need.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// The parts of an [`App`].
+pub struct Parts {
+    /// The database.
+    pub db: Db,
+    /// The time.
+    pub clock: Clock,
+    /// Whoever brings runs forward.
+    pub engine: Arc<dyn Wake>,
+    /// Owns mutations until they end.
+    pub supervisor: Supervisor,
+    /// Where runs may put their outputs.
+    pub roots: Roots,
+    /// Plans by specification.
+    pub plans: Plans,
+    /// Counters.
+    pub metrics: OrchestratorMetrics,
+}
+
+/// A mutation that a caller may repeat.
+pub struct Call<T> {
+    /// The caller's key; none when it gave none.
+    pub key: Option<CallKey>,
+    /// The answer as it is kept for a repetition.
+    pub encode: Box<dyn Fn(&T) -> Vec<u8> + Send>,
+}
+
+/// What a mutation answers.
+#[derive(Debug)]
+pub enum Reply<T> {
+    /// It was done now.
+    Fresh(T),
+    /// It was done before, and this was the answer.
+    Replayed(Vec<u8>),
+}
+
+impl App {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    fn parts(&self) -> &Parts {
+        &self.0
+    }
+
+    /// The database, for a transaction of another part of the service.
+    pub fn db(&self) -> &Db {
+        &self.0.db
+    }
+
+    /// Runs a mutation in one transaction, with its answer if the caller gave a key.
+    async fn mutate<T, F>(&self, call: Call<T>, run: F) -> Result<Reply<T>, Error>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut Conn) -> BoxFuture<'c, Result<T, Error>> + Send + 'static,
+    {
+        let now = self.0.clock.now();
+        let write = self.0.db.write(move |conn| {
+            Box::pin(async move {
+                let Some(key) = call.key else {
+                    return run(conn).await.map(Reply::Fresh);
+                };
+                match idempotency::find(conn, &key).await? {
+                    Known::New => {}
+                    Known::Done(answer) => return Ok(Reply::Replayed(answer)),
+                    Known::Other => return Err(Error::RequestIdReused),
+                }
+                let value = run(conn).await?;
+                let answer = (call.encode)(&value);
+                match idempotency::keep(conn, &key, answer, now).await {
+                    Ok(()) => Ok(Reply::Fresh(value)),
+                    // The same call at the same time on another connection.
+                    Err(sql::Error::Unique { .. }) => Err(Error::Conflict),
+                    Err(error) => Err(error.into()),
+                }
+            })
+        });
+        write.await
+    }
+
+    /// The same, and then wakes the engine for a run; also when the caller goes away meanwhile.
+    async fn mutate_run<T, F>(&self, call: Call<T>, run_id: RunId, run: F) -> Result<Reply<T>, Error>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut Conn) -> BoxFuture<'c, Result<T, Error>> + Send + 'static,
+    {
+        let app = self.clone();
+        let whole = async move {
+            let reply = app.mutate(call, run).await?;
+            app.0.engine.wake(run_id);
+            Ok(reply)
+        };
+        self.0.supervisor.run_to_end(whole).await
+    }
+
+    /// Reads from one state of the database.
+    async fn read<T, F>(&self, run: F) -> Result<T, Error>
+    where
+        F: for<'c> FnOnce(&'c mut Conn) -> BoxFuture<'c, Result<T, Error>>,
+    {
+        self.0.db.read(run).await
+    }
+}

@@ -1,0 +1,398 @@
+//! Runs. The engine alone brings them forward; these use cases create them and ask.
+
+use std::sync::Arc;
+
+use ids::{ExperimentId, PipelineId, PipelineVersionId, RunId};
+use pipeline_spec::Plan;
+use serde_json::{Map, Value};
+use sql::Conn;
+
+use super::pipelines::version_of;
+use super::plans::{unsupported, violation};
+use super::{App, Call, Reply};
+use crate::domain::macros::{self, Facts};
+use crate::domain::violation::Violations;
+use crate::domain::{
+    DEFAULT_EXPERIMENT, Entered, LOST_BUDGET, Query, Run, RunBody, RunRecord, RunStatus, Source,
+    Spec, StorageState, Task, TaskRecord,
+};
+use crate::error::Error;
+use crate::store::{Page, experiments, pipelines, runs, specs, tasks};
+
+const KIND: &str = "run";
+
+/// A run to create.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    /// The name for people.
+    pub display_name: String,
+    /// For people.
+    pub description: String,
+    /// The experiment; none for the default one.
+    pub experiment: Option<ExperimentId>,
+    /// What to run.
+    pub source: NewSource,
+    /// The pipeline's parameters.
+    pub parameters: Map<String, Value>,
+    /// Where outputs go; empty for the default.
+    pub pipeline_root: String,
+    /// The account; it has no effect on one machine.
+    pub service_account: String,
+}
+
+/// What a new run executes.
+#[derive(Debug, Clone)]
+pub enum NewSource {
+    /// A specification that came with the request.
+    Inline(Value),
+    /// A stored version, of the pipeline if one is named.
+    Version(Option<PipelineId>, PipelineVersionId),
+    /// The newest version of a pipeline.
+    Latest(PipelineId),
+    /// Nothing that could be read; the faults say why.
+    Missing,
+}
+
+/// A run with what its answer shows.
+#[derive(Debug, Clone)]
+pub struct RunDetails {
+    /// The run.
+    pub record: RunRecord,
+    /// The specification, of a run that brought its own.
+    pub spec: Option<String>,
+    /// Its tasks.
+    pub tasks: Vec<Task>,
+}
+
+/// What a new run executes, found and checked.
+struct Resolved {
+    source: Source,
+    spec: Spec,
+    plan: Arc<Plan>,
+}
+
+impl App {
+    /// Creates a run: checks everything, stores it and wakes the engine. `faults` are those found so far.
+    pub async fn create_run(
+        &self,
+        call: Call<RunDetails>,
+        new: NewRun,
+        mut faults: Violations,
+    ) -> Result<Reply<RunDetails>, Error> {
+        let resolved = match self.resolve(new.source).await {
+            Ok(resolved) => resolved,
+            Err(Error::Invalid(more)) => {
+                faults.extend(more);
+                None
+            }
+            Err(other) if faults.is_empty() => return Err(other),
+            Err(_) => None,
+        };
+        let Some(Resolved { source, spec, plan }) = resolved else {
+            return Err(Error::Invalid(faults.into_vec()));
+        };
+        faults.extend(unsupported("run.pipeline_spec", &plan));
+        let now = self.parts().clock.now();
+        let id = RunId::generate();
+        let facts = Facts {
+            run_id: id,
+            now,
+            scheduled_at: None,
+            index: None,
+        };
+        let parameters = parameters(&plan, new.parameters, &facts, &mut faults);
+        let (root_field, root) = match new.pipeline_root.as_str() {
+            "" => ("run.pipeline_spec.default_pipeline_root", plan.default_root.as_str()),
+            asked => ("run.runtime_config.pipeline_root", asked),
+        };
+        let pipeline_root = self.parts().roots.resolve(root).unwrap_or_else(|message| {
+            faults.add(root_field, message);
+            String::new()
+        });
+        faults.into_result(())?;
+        let record = RunRecord {
+            run: Run {
+                id,
+                display_name: new.display_name,
+                // Found when it is stored.
+                experiment_id: ExperimentId::derived(""),
+                pipeline_name: plan.name.clone(),
+                pipeline_root,
+                status: RunStatus::Pending,
+                created_at: now,
+                scheduled_at: Some(now),
+                finished_at: None,
+                version: 1,
+                body: RunBody {
+                    parameters,
+                    history: vec![Entered {
+                        status: RunStatus::Pending,
+                        at: now,
+                    }],
+                    lost_budget: LOST_BUDGET,
+                    ..RunBody::default()
+                },
+            },
+            description: new.description,
+            storage_state: StorageState::Available,
+            source,
+            spec_hash: spec.hash.clone(),
+            requested_root: new.pipeline_root,
+            service_account: new.service_account,
+            recurring_run_id: String::new(),
+            cancel: None,
+            deleting: false,
+            keep_artifacts: false,
+        };
+        let experiment = new.experiment;
+        let create = self.mutate_run(call, id, move |conn| {
+            Box::pin(async move { insert(conn, record, spec, experiment).await })
+        });
+        let reply = create.await?;
+        if let Reply::Fresh(_) = &reply {
+            self.parts().metrics.runs_created.inc();
+        }
+        Ok(reply)
+    }
+
+    /// Finds and plans what a new run executes; none when the request names nothing.
+    async fn resolve(&self, source: NewSource) -> Result<Option<Resolved>, Error> {
+        let plans = &self.parts().plans;
+        let version = match source {
+            NewSource::Missing => return Ok(None),
+            NewSource::Inline(value) => {
+                let checked = plans.check("run.pipeline_spec", value).await?;
+                return Ok(Some(Resolved {
+                    source: Source::Inline,
+                    spec: checked.spec,
+                    plan: checked.plan,
+                }));
+            }
+            NewSource::Version(pipeline, id) => {
+                let read = self.read(move |conn| {
+                    Box::pin(async move { version_of(conn, pipeline, id).await })
+                });
+                read.await?
+            }
+            NewSource::Latest(pipeline) => {
+                let read = self.read(move |conn| {
+                    Box::pin(async move { latest(conn, pipeline).await })
+                });
+                read.await?
+            }
+        };
+        let plan = plans.of_text(&version.spec.hash, &version.spec.body).await?;
+        Ok(Some(Resolved {
+            source: Source::Version(version.pipeline_id, version.id),
+            spec: version.spec,
+            plan,
+        }))
+    }
+
+    /// Returns a run with its tasks.
+    pub async fn get_run(&self, id: RunId) -> Result<RunDetails, Error> {
+        let details = self.read(move |conn| {
+            Box::pin(async move {
+                let record = runs::visible(conn, id).await?;
+                let record = record.ok_or_else(|| Error::not_found(KIND, id))?;
+                let spec = match record.source {
+                    Source::Inline => specs::get(conn, &record.spec_hash).await?,
+                    Source::Version(..) => None,
+                };
+                let tasks = task_list(tasks::of_run(conn, id).await?)?;
+                Ok(RunDetails {
+                    record,
+                    spec,
+                    tasks,
+                })
+            })
+        });
+        details.await
+    }
+
+    /// Returns a page of runs, without their tasks: those of one run may be thousands.
+    pub async fn list_runs(
+        &self,
+        experiment: Option<ExperimentId>,
+        query: Query,
+    ) -> Result<Page<RunDetails>, Error> {
+        let page = self.read(move |conn| {
+            Box::pin(async move { Ok(runs::list(conn, experiment, &query).await?) })
+        });
+        let details = |(record, spec)| RunDetails {
+            record,
+            spec,
+            tasks: Vec::new(),
+        };
+        Ok(page.await?.map(details))
+    }
+
+    /// Puts a run away.
+    pub async fn archive_run(&self, call: Call<()>, id: RunId) -> Result<Reply<()>, Error> {
+        let archive = self.mutate(call, move |conn| {
+            Box::pin(async move {
+                match runs::set_storage(conn, id, StorageState::Archived).await? {
+                    true => Ok(()),
+                    false => Err(Error::not_found(KIND, id)),
+                }
+            })
+        });
+        archive.await
+    }
+
+    /// Takes a run back, unless its experiment is put away.
+    pub async fn unarchive_run(&self, call: Call<()>, id: RunId) -> Result<Reply<()>, Error> {
+        let unarchive = self.mutate(call, move |conn| {
+            Box::pin(async move {
+                let record = runs::visible(conn, id).await?;
+                let record = record.ok_or_else(|| Error::not_found(KIND, id))?;
+                let experiment = experiments::get(conn, record.run.experiment_id).await?;
+                if let Some(experiment) = experiment {
+                    in_use(&experiment)?;
+                }
+                runs::set_storage(conn, id, StorageState::Available).await?;
+                Ok(())
+            })
+        });
+        unarchive.await
+    }
+
+    /// Asks for the end of a run.
+    pub async fn terminate_run(
+        &self,
+        call: Call<()>,
+        id: RunId,
+        reason: String,
+    ) -> Result<Reply<()>, Error> {
+        let now = self.parts().clock.now();
+        let terminate = self.mutate_run(call, id, move |conn| {
+            Box::pin(async move {
+                if runs::request_cancel(conn, id, now, &reason).await? {
+                    return Ok(());
+                }
+                let record = runs::visible(conn, id).await?;
+                let record = record.ok_or_else(|| Error::not_found(KIND, id))?;
+                Err(Error::Precondition {
+                    reason: "RUN_ENDED",
+                    kind: KIND,
+                    name: id.to_string(),
+                    message: format!(
+                        "run {id} has ended already, with the state {}",
+                        record.shown_state()
+                    ),
+                })
+            })
+        });
+        terminate.await
+    }
+
+    /// Removes a run: it is gone for clients at once, and the engine stops it and cleans up.
+    pub async fn delete_run(
+        &self,
+        call: Call<()>,
+        id: RunId,
+        keep_artifacts: bool,
+    ) -> Result<Reply<()>, Error> {
+        let delete = self.mutate_run(call, id, move |conn| {
+            Box::pin(async move {
+                match runs::request_delete(conn, id, keep_artifacts).await? {
+                    true => Ok(()),
+                    false => Err(Error::not_found(KIND, id)),
+                }
+            })
+        });
+        delete.await
+    }
+}
+
+/// Stores a run in its experiment.
+async fn insert(
+    conn: &mut Conn,
+    mut record: RunRecord,
+    spec: Spec,
+    experiment: Option<ExperimentId>,
+) -> Result<RunDetails, Error> {
+    let now = record.run.created_at;
+    let experiment = match experiment {
+        Some(id) => experiments::get(conn, id)
+            .await?
+            .ok_or_else(|| Error::not_found("experiment", id))?,
+        None => experiments::ensure(conn, DEFAULT_EXPERIMENT, "", now).await?,
+    };
+    in_use(&experiment)?;
+    // False when it was put away or deleted since the line above.
+    if !experiments::touch(conn, experiment.id, now).await? {
+        return Err(Error::Conflict);
+    }
+    record.run.experiment_id = experiment.id;
+    runs::insert(conn, &record, &spec).await?;
+    let spec = (record.source == Source::Inline).then_some(spec.body);
+    Ok(RunDetails {
+        record,
+        spec,
+        tasks: Vec::new(),
+    })
+}
+
+fn in_use(experiment: &crate::domain::Experiment) -> Result<(), Error> {
+    match experiment.storage_state {
+        StorageState::Available => Ok(()),
+        StorageState::Archived => Err(Error::Precondition {
+            reason: "EXPERIMENT_ARCHIVED",
+            kind: "experiment",
+            name: experiment.id.to_string(),
+            message: format!(
+                "experiment \"{}\" is archived; unarchive it first",
+                experiment.name
+            ),
+        }),
+    }
+}
+
+async fn latest(conn: &mut Conn, pipeline: PipelineId) -> Result<crate::domain::Version, Error> {
+    if let Some(version) = pipelines::latest_version(conn, pipeline).await? {
+        return Ok(version);
+    }
+    match pipelines::get(conn, pipeline).await? {
+        Some(_) => Err(Error::Precondition {
+            reason: "PIPELINE_WITHOUT_VERSION",
+            kind: "pipeline",
+            name: pipeline.to_string(),
+            message: format!("pipeline {pipeline} has no version yet"),
+        }),
+        None => Err(Error::not_found("pipeline", pipeline)),
+    }
+}
+
+/// The parameters that were given, with macros replaced and fitted to their types.
+fn parameters(
+    plan: &Plan,
+    given: Map<String, Value>,
+    facts: &Facts,
+    faults: &mut Violations,
+) -> Map<String, Value> {
+    let expanded = given
+        .into_iter()
+        .map(|(name, value)| (name, macros::expand_value(value, facts)));
+    let given: Map<String, Value> = expanded.collect();
+    match pipeline_spec::check_parameters(plan, &given) {
+        Ok(mut checked) => {
+            // Defaults are the engine's business: clients get back what they gave.
+            checked.retain(|name, _| given.get(name).is_some_and(|value| !value.is_null()));
+            checked
+        }
+        Err(found) => {
+            let found = found.into_iter().map(|fault| violation("run.runtime_config", fault));
+            faults.extend(found.collect());
+            Map::new()
+        }
+    }
+}
+
+fn task_list(records: Vec<TaskRecord>) -> Result<Vec<Task>, Error> {
+    let task = |record: TaskRecord| {
+        let id = record.id;
+        Task::from_record(record).map_err(|error| Error::Internal(format!("task {id}: {error}")))
+    };
+    records.into_iter().map(task).collect()
+}

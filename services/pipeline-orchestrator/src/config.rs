@@ -1,0 +1,130 @@
+//! Options of the pipelines service.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use auth::Secret;
+use runtime::{ProcessConfig, ServiceConfig};
+use serde::{Deserialize, Serialize};
+
+/// Options of the service as a part of any process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the database is.
+    pub data_dir: PathBuf,
+    /// `postgres://…` of another database than the file in the data directory.
+    pub database_url: Option<Secret>,
+    /// The folder of the artifact store; absent for `artifacts` in the data directory.
+    pub artifact_root: Option<PathBuf>,
+    /// How long the answer to a call with an idempotency key is kept, in hours.
+    pub keep_answers_hours: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("pipelines-data"),
+            database_url: None,
+            artifact_root: None,
+            keep_answers_hours: 24,
+        }
+    }
+}
+
+impl Config {
+    /// What is wrong, as `key: what and what would be right`.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.data_dir.as_os_str().is_empty() {
+            problems.push("data_dir: must name a directory".to_owned());
+        }
+        if !(1..=24 * 365).contains(&self.keep_answers_hours) {
+            problems.push("keep_answers_hours: must be between 1 and 8760".to_owned());
+        }
+        if let Some(url) = &self.database_url {
+            let known = ["postgres://", "postgresql://", "sqlite:"];
+            if !known.iter().any(|scheme| url.expose().starts_with(scheme)) {
+                problems.push("database_url: must begin with postgres:// or sqlite:".to_owned());
+            }
+        }
+        problems
+    }
+
+    /// The database to open.
+    pub fn database(&self) -> sql::Options {
+        match &self.database_url {
+            Some(url) => sql::Options::url(url.expose()),
+            None => sql::Options::file(&self.data_dir.join("pipelines.sqlite")),
+        }
+    }
+
+    /// The folder of the artifact store.
+    pub fn artifacts(&self) -> PathBuf {
+        match &self.artifact_root {
+            Some(root) => root.clone(),
+            None => self.data_dir.join("artifacts"),
+        }
+    }
+}
+
+/// Where a peer is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Peer {
+    /// `http://HOST:PORT`.
+    pub address: String,
+    /// What it asks for.
+    pub token: Option<Secret>,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self {
+            address: "http://127.0.0.1:9002".to_owned(),
+            token: None,
+        }
+    }
+}
+
+/// The configuration of the service as a process of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Standalone {
+    /// The options of the process.
+    pub process: ProcessConfig,
+    /// Where it listens; off loopback it needs a token.
+    pub listen: SocketAddr,
+    /// What callers must present.
+    pub token: Option<Secret>,
+    /// Whether it may listen off loopback without a token.
+    pub insecure: bool,
+    /// The runner.
+    pub runner: Peer,
+    /// The service.
+    pub pipelines: Config,
+}
+
+impl Default for Standalone {
+    fn default() -> Self {
+        Self {
+            process: ProcessConfig::default(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 9001)),
+            token: None,
+            insecure: false,
+            runner: Peer::default(),
+            pipelines: Config::default(),
+        }
+    }
+}
+
+impl ServiceConfig for Standalone {
+    fn process(&self) -> &ProcessConfig {
+        &self.process
+    }
+
+    fn validate(&self) -> Vec<String> {
+        let problems = self.pipelines.problems();
+        problems.into_iter().map(|problem| format!("pipelines.{problem}")).collect()
+    }
+}

@@ -1,0 +1,109 @@
+//! Puts the service together; nothing runs until [`Service::start`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use objects::Store;
+use reconcile::Schedule;
+use rpc::Services;
+use runtime::Host;
+use sql::Db;
+use tokio::sync::Notify;
+
+use crate::api;
+use crate::app::{App, Parts, Plans, Roots};
+use crate::config::Config;
+use crate::error::SERVICE;
+use crate::metrics::OrchestratorMetrics;
+use crate::store;
+use crate::work::retention::Retention;
+use crate::work::{Deps, RunEngine};
+
+/// How often kept answers are looked through.
+const RETENTION: Duration = Duration::from_secs(3600);
+
+/// The service, ready to be connected and started.
+pub struct Service {
+    services: Services,
+    app: App,
+    engine: RunEngine,
+    retention: Arc<Retention>,
+    host: Host,
+}
+
+/// Opens the database and the artifact store and puts the parts together. `runner` is the channel to the runner.
+///
+/// # Errors
+/// A directory, the database or the artifact store cannot be used.
+pub async fn build(config: &Config, host: &Host, runner: rpc::Channel) -> anyhow::Result<Service> {
+    std::fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("cannot make {}", config.data_dir.display()))?;
+    let db = Db::open(&config.database(), &store::migrations())
+        .await
+        .context("cannot open the pipelines database")?;
+    let objects = Store::open(&config.artifacts())
+        .with_context(|| format!("cannot open the artifact store {}", config.artifacts().display()))?;
+    let root = objects.root().to_str().context("the artifact store's path is not UTF-8")?;
+    let roots = Roots::new(root);
+    let supervisor = host.supervisor.child(SERVICE);
+    let metrics = OrchestratorMetrics::new(&host.metrics);
+    let engine = RunEngine::new(Deps {
+        db: db.clone(),
+        runner,
+        objects: objects.clone(),
+        clock: host.clock.clone(),
+        supervisor: supervisor.clone(),
+    });
+    let app = App::new(Parts {
+        db: db.clone(),
+        clock: host.clock.clone(),
+        engine: Arc::new(engine.clone()),
+        supervisor: supervisor.clone(),
+        roots,
+        plans: Plans::default(),
+        metrics: metrics.clone(),
+    });
+    let retention = Retention {
+        db,
+        clock: host.clock.clone(),
+        keep: Duration::from_secs(config.keep_answers_hours * 3600),
+        metrics,
+    };
+    let mut services = api::add_kfp(Services::new(SERVICE), &app);
+    services = api::flumina::add(services, &app, &engine, objects);
+    Ok(Service {
+        services,
+        app,
+        engine,
+        retention: Arc::new(retention),
+        host: Host {
+            supervisor,
+            ..host.clone()
+        },
+    })
+}
+
+impl Service {
+    /// The gRPC services, to be registered or served.
+    pub fn services(&self) -> Services {
+        self.services.clone()
+    }
+
+    /// Makes sure that the default experiment exists, goes on with every run, and starts the background work.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn start(&self) -> anyhow::Result<()> {
+        self.app.ensure_default_experiment().await.context("cannot create the default experiment")?;
+        self.engine.start().await.context("cannot read the runs")?;
+        let _status = reconcile::drive(
+            &self.host.supervisor,
+            &self.host.clock,
+            Arc::clone(&self.retention),
+            Schedule::every(RETENTION),
+            Arc::new(Notify::new()),
+        );
+        Ok(())
+    }
+}
