@@ -8,7 +8,8 @@ use std::path::{Component, Path, PathBuf};
 
 use api_step::v1::step::Program;
 use api_step::v1::{
-    Assignment, Command, OutputArtifact as WireArtifact, ParameterType as WireType, Step,
+    Assignment, Command, OutputArtifact as WireArtifact, ParameterType as WireType, PythonFunction,
+    Step,
 };
 use serde_json::{Map, Value};
 use step::executor_input::{self, InputError};
@@ -48,20 +49,70 @@ pub(crate) fn prepare(
         .ok_or_else(|| Failure::new(failure::STEP_INVALID, "the assignment has no step"))?;
     let work = Path::new(&assignment.working_dir);
     if !work.is_absolute() {
-        let message = format!(
-            "the working directory {:?} is not an absolute path",
-            assignment.working_dir
-        );
+        let message = format!("the working directory {work:?} is not an absolute path");
         return Err(Failure::new(failure::STEP_INVALID, message));
     }
-    let mut made = Vec::new();
-    make_dir(work, &mut made)?;
-    made.clear();
+    make_dir(work, &mut Vec::new())?;
     write_files(dir, assignment)?;
 
     let types = types(step)?;
     let outputs = outputs(dir, step, types.keys())?;
     let mut executor_input = executor_input(step, &outputs)?;
+    let made = make_output_dirs(step, &outputs)?;
+
+    let context: BTreeMap<String, String> = step.placeholders.clone().into_iter().collect();
+    let declared: BTreeSet<String> = step.declared_inputs.iter().cloned().collect();
+    placeholders::resolve_inputs(&mut executor_input, &context, &declared);
+    let mut prepared = Prepared {
+        command: Vec::new(),
+        env: Vec::new(),
+        python_function: false,
+        outputs,
+        types,
+        made,
+    };
+    match &step.program {
+        Some(Program::Command(command)) => {
+            let scope = Scope {
+                executor_input: &executor_input,
+                context: &context,
+                declared_inputs: &declared,
+            };
+            prepared.command = resolve(command, &scope)?;
+        }
+        Some(Program::PythonFunction(function)) => {
+            let executor_input = executor_input.to_string();
+            prepared.command = python_command(dir, &assignment.python, function, &executor_input)?;
+            prepared.command.extend(debug.then(|| "--pdb".to_owned()));
+            prepared.env = vec![("_KFP_RUNTIME".to_owned(), "true".to_owned())];
+            prepared.python_function = true;
+        }
+        None => return Err(no_command()),
+    }
+    Ok(prepared)
+}
+
+/// Writes what a Python function needs to files, so that nothing large is on the command line.
+fn python_command(
+    dir: &Path,
+    python: &str,
+    function: &PythonFunction,
+    executor_input: &str,
+) -> Result<Vec<String>, Failure> {
+    let files = dir.join("files");
+    make_dir(&files, &mut Vec::new())?;
+    let source = write(&files, "ephemeral_component.py", function.source.as_bytes())?;
+    let input = write(&files, "executor_input.json", executor_input.as_bytes())?;
+    let bootstrap = write(&files, "bootstrap.py", BOOTSTRAP.as_bytes())?;
+    let python = if python.is_empty() { "python3" } else { python };
+    Ok([python, &bootstrap, &input, &source, &function.function]
+        .map(str::to_owned)
+        .into())
+}
+
+/// Makes the directories of all outputs and returns which of those for artifacts are new.
+fn make_output_dirs(step: &Step, outputs: &Outputs) -> Result<Vec<PathBuf>, Failure> {
+    let mut made = Vec::new();
     for artifact in &outputs.artifacts {
         let path = executor_input::local_path(&artifact.uri).unwrap_or_default();
         if let Some(parent) = Path::new(&path).parent() {
@@ -73,49 +124,7 @@ pub(crate) fn prepare(
     for parent in files.filter_map(|file| Path::new(file).parent()) {
         make_dir(parent, &mut Vec::new())?;
     }
-
-    let context: BTreeMap<String, String> = step.placeholders.clone().into_iter().collect();
-    let declared: BTreeSet<String> = step.declared_inputs.iter().cloned().collect();
-    placeholders::resolve_inputs(&mut executor_input, &context, &declared);
-    let scope = Scope {
-        executor_input: &executor_input,
-        context: &context,
-        declared_inputs: &declared,
-    };
-    let mut prepared = Prepared {
-        command: Vec::new(),
-        env: Vec::new(),
-        python_function: false,
-        outputs,
-        types,
-        made,
-    };
-    match &step.program {
-        Some(Program::Command(command)) => prepared.command = resolve(command, &scope)?,
-        Some(Program::PythonFunction(function)) => {
-            let files = dir.join("files");
-            make_dir(&files, &mut Vec::new())?;
-            let source = write(&files, "ephemeral_component.py", function.source.as_bytes())?;
-            let input = write(
-                &files,
-                "executor_input.json",
-                executor_input.to_string().as_bytes(),
-            )?;
-            let bootstrap = write(&files, "bootstrap.py", BOOTSTRAP.as_bytes())?;
-            let python = match assignment.python.as_str() {
-                "" => "python3",
-                python => python,
-            };
-            prepared.command = [python, &bootstrap, &input, &source, &function.function]
-                .map(str::to_owned)
-                .into();
-            prepared.command.extend(debug.then(|| "--pdb".to_owned()));
-            prepared.env = vec![("_KFP_RUNTIME".to_owned(), "true".to_owned())];
-            prepared.python_function = true;
-        }
-        None => return Err(no_command()),
-    }
-    Ok(prepared)
+    Ok(made)
 }
 
 fn resolve(command: &Command, scope: &Scope<'_>) -> Result<Vec<String>, Failure> {

@@ -120,7 +120,7 @@ fn locate(
         .iter()
         .find(|(name, _)| name == "PATH")
         .map_or("", |(_, value)| value);
-    match (path.split(':').find_map(|dir| search(dir)), refused) {
+    match (path.split(':').find_map(search), refused) {
         (Some(path), _) => Ok(path),
         (None, Some(path)) => Err(not_executable(&path)),
         (None, None) => Err(not_found(

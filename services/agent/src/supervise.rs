@@ -90,6 +90,8 @@ impl<'a> Supervisor<'a> {
             loop {
                 match sys::reap() {
                     Reaped::Child(pid, status) if pid.as_raw_nonzero().get() == self.group => {
+                        // What the kernel knows of single processes is a lower bound of the tree's peak, and all there is of a program
+                        // that ended before the first sample.
                         return Ended {
                             status,
                             cause: self.cause,

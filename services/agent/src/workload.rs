@@ -11,7 +11,8 @@ use prost::Message as _;
 
 use crate::abort::Abort;
 use crate::failure::{self, Failure, cannot};
-use crate::program::{self, Output};
+use crate::prepare::Prepared;
+use crate::program::{self, Output, Program};
 use crate::supervise::Supervisor;
 use crate::sys::{self, Signals};
 use crate::{collect, prepare, result};
@@ -24,6 +25,9 @@ const INTERNAL: u8 = 1;
 const LOCKED: u8 = 3;
 /// The attempt was started before.
 const STARTED: u8 = 4;
+
+/// How many bytes are set aside for each record.
+const ROOM: usize = 4096;
 
 /// Why there is no result from this agent.
 enum Quit {
@@ -115,53 +119,80 @@ struct Attempt {
     id: String,
 }
 
+/// Everything that is needed to start the program and to judge it.
+struct Ready {
+    assignment: Assignment,
+    prepared: Prepared,
+    program: Program,
+    child: sys::Child,
+    log: File,
+}
+
+/// Why a step does not start.
+enum NotReady {
+    Stopped,
+    Failed(Failure),
+}
+
+impl From<Failure> for NotReady {
+    fn from(failure: Failure) -> NotReady {
+        NotReady::Failed(failure)
+    }
+}
+
 impl Attempt {
     fn run(&mut self, signals: &mut Signals) -> Result<(), Quit> {
         let begin = sys::monotonic();
-        let assignment = match self.assignment() {
-            Ok(assignment) => assignment,
-            Err(failure) => {
-                self.finish(&result::failed(failure))?;
-                return self.record_exit();
+        match self.get_ready(signals) {
+            Ok(ready) => self.run_program(ready, micros_since(begin), signals),
+            Err(why) => {
+                self.finish(&match why {
+                    NotReady::Stopped => result::stopped_before_start(),
+                    NotReady::Failed(failure) => result::failed(failure),
+                })?;
+                self.record_exit()
             }
-        };
+        }
+    }
+
+    fn get_ready(&mut self, signals: &mut Signals) -> Result<Ready, NotReady> {
+        let mut assignment = self.assignment()?;
         self.id.clone_from(&assignment.attempt_id);
-        if self.stop_requested(signals) {
-            self.finish(&result::stopped_before_start())?;
-            return self.record_exit();
-        }
-
-        let ready = prepare::prepare(&self.dir, &assignment, false)
-            .and_then(|prepared| Ok((program::find(&assignment, &prepared)?, prepared)))
-            .and_then(|(program, prepared)| {
-                let log = self.open_log()?;
-                let cgroup = program::cgroup(&assignment)?;
-                Ok((program, prepared, log, cgroup))
-            });
-        let (program, prepared, log, cgroup) = match ready {
-            Ok(ready) => ready,
-            Err(failure) => {
-                self.finish(&result::failed(failure))?;
-                return self.record_exit();
-            }
+        self.refuse_if_stopped(signals)?;
+        let prepared = prepare::prepare(&self.dir, &assignment, false)?;
+        let program = program::find(&assignment, &prepared)?;
+        let child = sys::Child {
+            oom_score_adj: assignment.oom_score_adj,
+            cgroup: program::cgroup(&assignment)?,
+            own_group: true,
         };
+        let log = self.open_log()?;
+        // Inputs and sources can be large, and the agent waits for hours.
+        assignment.step = None;
+        assignment.files.clear();
         self.abort.point("agent.prepared");
-        if self.stop_requested(signals) {
-            self.finish(&result::stopped_before_start())?;
-            return self.record_exit();
-        }
-        let prepare_us = micros_since(begin);
+        self.refuse_if_stopped(signals)?;
+        Ok(Ready {
+            assignment,
+            prepared,
+            program,
+            child,
+            log,
+        })
+    }
 
+    fn run_program(
+        &self,
+        ready: Ready,
+        prepare_us: i64,
+        signals: &mut Signals,
+    ) -> Result<(), Quit> {
+        let assignment = ready.assignment;
         self.abort.point("agent.before_started");
         self.mark_started()?;
         self.abort.point("agent.after_started");
         let started_at_us = sys::now_us();
-        let child = sys::Child {
-            oom_score_adj: assignment.oom_score_adj,
-            cgroup,
-            own_group: true,
-        };
-        let pid = match program.start(Output::Log(log), child) {
+        let pid = match ready.program.start(Output::Log(ready.log), ready.child) {
             Ok(pid) => pid,
             Err(failure) => {
                 self.finish(&result::failed(failure))?;
@@ -180,7 +211,7 @@ impl Attempt {
         result.prepare_us = prepare_us;
         let collecting = sys::monotonic();
         if result.outcome() == Outcome::Succeeded {
-            add_outputs(&mut result, &prepared, assignment.max_parameter_bytes);
+            add_outputs(&mut result, &ready.prepared, assignment.max_parameter_bytes);
         }
         result.collect_us = micros_since(collecting);
         let written = self.finish(&result);
@@ -198,8 +229,11 @@ impl Attempt {
         })
     }
 
-    fn stop_requested(&self, signals: &mut Signals) -> bool {
-        signals.stop_requested() || self.dir.join("stop").exists()
+    fn refuse_if_stopped(&self, signals: &mut Signals) -> Result<(), NotReady> {
+        if signals.stop_requested() || self.dir.join("stop").exists() {
+            return Err(NotReady::Stopped);
+        }
+        Ok(())
     }
 
     fn open_log(&self) -> Result<File, Failure> {
@@ -242,10 +276,11 @@ impl Attempt {
         Ok(())
     }
 
-    /// Makes the files of both records; whatever fails here fails again, and is reported, when they are written.
+    /// Makes the files of both records, with room for what is usually in them: a program that fills the disk must not keep
+    /// its own failure from being told. Whatever fails here fails again, and is reported, when the records are written.
     fn make_room(&self) {
         for name in ["result.tmp", "exit.tmp"] {
-            drop(File::create(self.dir.join(name)));
+            fs::write(self.dir.join(name), [0; ROOM]).ok();
         }
     }
 
@@ -253,13 +288,21 @@ impl Attempt {
     fn write_record(&self, name: &str, content: &[u8], point: &str) -> Result<(), Failure> {
         let path = self.dir.join(name);
         let temporary = path.with_extension("tmp");
-        fs::write(&temporary, content).map_err(cannot("write", &temporary))?;
+        let mut options = File::options();
+        // Not truncated first, so that the room is used.
+        options.write(true).create(true).truncate(false);
+        let write = |mut file: File| {
+            file.write_all(content)?;
+            file.set_len(content.len() as u64)
+        };
+        let written = options.open(&temporary).and_then(write);
+        written.map_err(cannot("write", &temporary))?;
         self.abort.point(point);
         fs::rename(&temporary, &path).map_err(cannot("rename to", &path))
     }
 }
 
-fn add_outputs(result: &mut StepResult, prepared: &prepare::Prepared, max_parameter_bytes: u64) {
+fn add_outputs(result: &mut StepResult, prepared: &Prepared, max_parameter_bytes: u64) {
     match collect::collect(prepared, max_parameter_bytes) {
         Ok(collected) => {
             result.parameters = collected.parameters;
