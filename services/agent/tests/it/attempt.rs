@@ -185,6 +185,23 @@ impl Agent {
     }
 }
 
+impl Drop for Attempt {
+    /// Ends what a killed agent left running, which nobody else would.
+    fn drop(&mut self) {
+        let Ok(processes) = std::fs::read_dir("/proc") else {
+            return;
+        };
+        for process in processes.flatten() {
+            let name = process.file_name().to_string_lossy().into_owned();
+            let cwd = std::fs::read_link(process.path().join("cwd"));
+            if name.parse::<u32>().is_ok() && cwd.is_ok_and(|cwd| cwd.starts_with(self.dir.path()))
+            {
+                drop(Process::new("kill").args(["-KILL", &name]).status());
+            }
+        }
+    }
+}
+
 impl Drop for Agent {
     fn drop(&mut self) {
         drop(self.child.kill());

@@ -32,7 +32,7 @@ fn a_running_step_is_stopped_by_sigterm() {
 #[test]
 fn a_step_may_end_in_its_own_way_when_stopped() {
     let attempt = Attempt::script(
-        "trap 'echo saved; exit 7' TERM; echo x > ready; while :; do sleep 0.01; done",
+        "trap 'echo saved; exit 7' TERM; echo x > ready; while :; do sleep 0.1; done",
     );
     let mut agent = attempt.start();
     attempt.await_line("work/ready");
@@ -46,7 +46,7 @@ fn a_step_may_end_in_its_own_way_when_stopped() {
 
 #[test]
 fn a_stubborn_step_is_killed_after_the_grace() {
-    let mut attempt = Attempt::script("trap '' TERM; echo $$ > pid; while :; do sleep 0.01; done");
+    let mut attempt = Attempt::script("trap '' TERM; echo $$ > pid; while :; do sleep 0.1; done");
     attempt.assignment.stop_grace_ms = 50;
     let mut agent = attempt.start();
     let pid = attempt.await_line("work/pid");
@@ -137,7 +137,7 @@ fn background_processes_end_with_their_program() {
 #[test]
 fn orphans_that_hide_in_a_session_of_their_own_are_found() {
     let mut attempt = Attempt::script(
-        "(setsid sh -c 'trap \"\" TERM; echo $$ > pid; while :; do sleep 0.01; done' &); while [ ! -s pid ]; do sleep 0.01; done",
+        "(setsid sh -c 'trap \"\" TERM; echo $$ > pid; while :; do sleep 0.1; done' &); while [ ! -s pid ]; do sleep 0.01; done",
     );
     attempt.assignment.stop_grace_ms = 50;
     let result = attempt.run();
@@ -148,7 +148,7 @@ fn orphans_that_hide_in_a_session_of_their_own_are_found() {
 #[test]
 fn the_result_does_not_wait_for_background_processes() {
     let mut attempt = Attempt::script(
-        "trap '' TERM; sh -c 'echo $$ > pid; while :; do sleep 0.01; done' & while [ ! -s pid ]; do sleep 0.01; done; exit 5",
+        "trap '' TERM; sh -c 'echo $$ > pid; while :; do sleep 0.1; done' & while [ ! -s pid ]; do sleep 0.01; done; exit 5",
     );
     attempt.assignment.stop_grace_ms = 60_000;
     let mut agent = attempt.start();
@@ -163,7 +163,7 @@ fn the_result_does_not_wait_for_background_processes() {
 
 #[test]
 fn the_agent_survives_a_hangup_and_leads_its_own_session() {
-    let attempt = Attempt::script("echo x > ready; while [ ! -e go ]; do sleep 0.01; done");
+    let attempt = Attempt::script("echo x > ready; while [ ! -e go ]; do sleep 0.1; done");
     let mut agent = attempt.start();
     attempt.await_line("work/ready");
     crate::attempt::signal(agent.pid(), "HUP");

@@ -9,7 +9,7 @@ use api_step::v1::Outcome;
 use crate::attempt::{Attempt, alive, assert_outcome, signal};
 
 /// A program that counts how often it ran, and stays while it is not told to go.
-const COUNT: &str = "echo run >> count; echo $$ > pid; while [ ! -e go ]; do sleep 0.01; done";
+const COUNT: &str = "echo run >> count; echo $$ > pid; while [ ! -e go ]; do sleep 0.1; done";
 
 #[test]
 fn a_second_agent_leaves_the_first_alone() {
