@@ -80,6 +80,14 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The database to open.
+    pub fn database(&self) -> sql::Options {
+        match &self.database_url {
+            Some(url) => sql::Options::url(url.expose()),
+            None => sql::Options::file(&self.data_dir.join("runner.sqlite")),
+        }
+    }
+
     /// What is wrong, as `key: what and what would be right`.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();

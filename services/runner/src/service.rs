@@ -110,10 +110,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<Service, BuildError> {
         None => sys::boot_id().map_err(BuildError::io(Path::new("the boot id")))?,
     };
     let node_id = node_id(&dir)?;
-    let options = match &config.database_url {
-        Some(url) => sql::Options::url(url.expose()),
-        None => sql::Options::file(&dir.join("runner.sqlite")),
-    };
+    let options = config.database();
     let holder = format!("{boot_id}/{}", std::process::id());
     let store = crate::store::Store::open(&options, &node_id, &holder).await?;
     let agent = unpack_agent(&config, &deps.agent)?;
@@ -169,6 +166,15 @@ impl Service {
         self.ready.ready();
         tracing::info!(node = self.runner.node_id(), "runner is ready");
         Ok(())
+    }
+
+    /// Instead of [`Service::start`]: takes up what runs only to stop it, and starts nothing. Returns how many workloads
+    /// ran when all have ended.
+    pub async fn stop_everything(&self, why: &str) -> Result<usize, Error> {
+        let running = self.runner.stop_stored(why).await?;
+        self.start().await?;
+        self.runner.stop_all(why).await?;
+        Ok(running)
     }
 
     /// The process that the runner belongs to.

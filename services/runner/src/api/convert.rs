@@ -8,13 +8,16 @@ use crate::store::Record;
 
 /// A workload as callers see it.
 pub(crate) fn workload(runner: &Runner, record: &Record) -> pb::Workload {
+    // As it is now: places change with every start of another.
+    let place = runner.place_in_queue(record);
+    let reason = place.map_or(record.reason.as_str(), |(_, why)| why.reason());
     pb::Workload {
         id: record.id.to_string(),
         spec: Some((*record.spec).clone()),
         state: state(record.state).into(),
-        reason: record.reason.clone(),
+        reason: reason.to_owned(),
         message: record.message.clone(),
-        queue_position: runner.queue_position(record),
+        queue_position: place.map_or(0, |(place, _)| place),
         notes: record.notes.clone(),
         result: record.result.as_deref().cloned(),
         created_at: Some(aip::time::to_proto(record.created_at)),

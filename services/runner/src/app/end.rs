@@ -7,7 +7,7 @@ use runtime::abort_point;
 
 use super::Runner;
 use super::run::Ending;
-use crate::domain::state::Event;
+use crate::domain::state::{Event, State};
 
 impl Runner {
     /// Records the end of a workload together with the start of what takes its place.
@@ -22,7 +22,11 @@ impl Runner {
                 return;
             }
             let mut record = found.record.clone();
-            if !self.advance(&mut record, ending.event, &ending.reason, &ending.message) {
+            // Whoever asked for the end said why; the agent knows only that somebody did.
+            let stopped = record.state == State::Stopping
+                && matches!(ending.event, Event::EndStopped | Event::Lose);
+            let message = if stopped { record.message.clone() } else { ending.message };
+            if !self.advance(&mut record, ending.event, &ending.reason, &message) {
                 return;
             }
             record.ended_at = Some(self.0.clock.now());

@@ -1,6 +1,7 @@
 //! The use cases of the runner and the life of each workload.
 
 mod adopt;
+mod agent_abort;
 mod end;
 pub(crate) mod files;
 mod hub;
@@ -63,7 +64,7 @@ pub(crate) struct Inner {
     growth: logs::Growth,
     queue_changed: tokio::sync::Notify,
     /// An abort point of agents, for fault tests.
-    pub(crate) agent_abort: Option<String>,
+    agent_abort: Option<agent_abort::AgentAbort>,
     /// The lock of the data directory, for as long as the runner lives.
     _data_lock: File,
 }
@@ -144,7 +145,7 @@ impl Runner {
             hub: hub::Hub::default(),
             growth: logs::Growth::new()?,
             queue_changed: tokio::sync::Notify::new(),
-            agent_abort: parts.agent_abort,
+            agent_abort: parts.agent_abort.as_deref().map(agent_abort::AgentAbort::parse),
             _data_lock: parts.data_lock,
         })))
     }

@@ -5,6 +5,8 @@ use clock::Timestamp;
 use ids::WorkloadId;
 
 use super::{Runner, launch};
+use crate::domain::admission::Why;
+use crate::domain::state::State;
 use crate::error::Error;
 use crate::store::Record;
 
@@ -90,14 +92,13 @@ impl Runner {
         self.0.agent.display().to_string()
     }
 
-    /// The place in the queue, from 1; 0 when it does not wait.
-    pub fn queue_position(&self, record: &Record) -> u32 {
-        if record.state != crate::domain::state::State::Queued {
-            return 0;
+    /// The place in the queue, from 1, and why it waits; none when it does not wait.
+    pub(crate) fn place_in_queue(&self, record: &Record) -> Option<(u32, Why)> {
+        if record.state != State::Queued {
+            return None;
         }
         let live = self.live();
-        let place = live.scheduler.position(&record.namespace, &record.id);
-        place.map_or(0, |(place, _)| place)
+        live.scheduler.position(&record.namespace, &record.id)
     }
 
     /// The size of a workload's log, which grows while it runs.

@@ -248,7 +248,7 @@ impl Runner {
             .map_err(|error| cannot_place(&Error::io(&dir)(error)))?;
         let mut command = Command::new(&self.0.agent);
         command.arg(&dir).env_clear();
-        if let Some(point) = &self.0.agent_abort {
+        if let Some(point) = self.0.agent_abort.as_ref().and_then(|abort| abort.next()) {
             command.env("FLUMINA_ABORT", point);
         }
         let process = Process::spawn(&mut command, log).map_err(|error| {

@@ -7,7 +7,7 @@ use super::run::Ending;
 use super::{Runner, Stop, launch};
 use crate::domain::state::{Event, State};
 use crate::error::Error;
-use crate::store::Record;
+use crate::store::{Record, Unfinished};
 
 impl Runner {
     /// Ends a workload, or marks an id that is not known so that it never starts.
@@ -150,13 +150,43 @@ impl Runner {
 
     /// Ends everything that runs or waits, and waits for it: the end of `flumina down`.
     pub async fn stop_all(&self, why: &str) -> Result<usize, Error> {
-        let ids: Vec<WorkloadId> = self.live().workloads.keys().cloned().collect();
-        for id in &ids {
+        // Those that wait come first, so that none of them takes the place of one that ends.
+        let (mut ids, running): (Vec<_>, Vec<_>) = self
+            .live()
+            .workloads
+            .values()
+            .map(|live| (live.record.id.clone(), live.record.state.placed()))
+            .partition(|(_, placed)| !placed);
+        ids.extend(running);
+        for (id, _) in &ids {
             self.stop(id.clone(), why).await?;
         }
-        for id in &ids {
+        for (id, _) in &ids {
             self.wait_ended(id).await;
         }
         Ok(ids.len())
+    }
+
+    /// Before anything is taken up: ends what waits, and marks what runs so that it will be stopped and never started.
+    /// Returns how many may run.
+    pub(crate) async fn stop_stored(&self, why: &str) -> Result<usize, Error> {
+        let mut records = Vec::new();
+        let mut running = 0;
+        for Unfinished { mut record, .. } in self.0.store.unfinished().await? {
+            if record.ended_at.is_some() || record.deleting {
+                continue;
+            }
+            if record.state.placed() {
+                running += 1;
+                self.advance(&mut record, Event::Stop, "STOPPING", why);
+                self.0.files.mark_stop(&record.id)?;
+            } else {
+                self.advance(&mut record, Event::Stop, "STOPPED", why);
+                record.ended_at = Some(self.0.clock.now());
+            }
+            records.push(record);
+        }
+        self.0.store.save(&records).await?;
+        Ok(running)
     }
 }

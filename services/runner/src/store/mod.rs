@@ -1,5 +1,6 @@
 //! The runner's database.
 
+mod relocate;
 mod rows;
 pub(crate) mod sql;
 
@@ -10,6 +11,7 @@ use clock::Timestamp;
 use ids::WorkloadId;
 use prost::Message as _;
 
+pub use relocate::{RelocateError, relocate};
 pub use rows::{Record, Tombstone, Unfinished};
 
 /// What became of an insert.

@@ -22,7 +22,10 @@ async fn what_does_not_fit_waits_with_a_place_and_a_reason() {
     let third = runner
         .until("third", |workload| workload.reason == "WAITING_FOR_CPU")
         .await;
-    assert_eq!((state(&third), third.queue_position), (pb::State::Queued, 2));
+    assert_eq!(
+        (state(&third), third.queue_position),
+        (pb::State::Queued, 2)
+    );
     assert_eq!(runner.get("second").await.unwrap().queue_position, 1);
     assert_eq!(state(&runner.stop("second").await), pb::State::Stopped);
     assert_eq!(runner.get("third").await.unwrap().queue_position, 1);

@@ -14,27 +14,24 @@ use tempfile::TempDir;
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
-/// One of our programs, built from this checkout once.
-pub(crate) fn program(package: &str) -> PathBuf {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let done = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--quiet",
-                "-p",
-                "flumina-agent",
-                "-p",
-                "flumina-runner",
-            ])
-            .status()
-            .unwrap();
-        assert!(done.success(), "cannot build the programs");
-    });
-    // This test is `<target>/debug/deps/it-…`.
-    let this = std::env::current_exe().unwrap();
-    this.ancestors().nth(2).unwrap().join(package)
+/// The agent, as the workspace built it; built here when it is not there yet.
+pub(crate) fn agent() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let find = || {
+        // The runner was built for this test into the folder that the agent is in.
+        let path = Path::new(RUNNER).with_file_name("flumina-agent");
+        if !path.is_file() {
+            let mut build = Command::new("cargo");
+            let done = build.args(["build", "--quiet", "-p", "flumina-agent"]).status();
+            assert!(done.unwrap().success(), "cannot build the agent");
+        }
+        path
+    };
+    BUILT.get_or_init(find).clone()
 }
+
+/// The runner as a program.
+pub(crate) const RUNNER: &str = env!("CARGO_BIN_EXE_flumina-runner");
 
 pub(crate) struct Fixture {
     pub(crate) service: Service,
@@ -59,7 +56,7 @@ impl Fixture {
         let host = Host::detached("test");
         let deps = Deps {
             host: host.clone(),
-            agent: AgentSource::Path(program("flumina-agent")),
+            agent: AgentSource::Path(agent()),
             environment: std::env::vars().collect(),
         };
         let service = build(config, deps).await.unwrap();

@@ -10,7 +10,7 @@ use api_runner::v1::workload_service_client::WorkloadServiceClient;
 use flumina_runner::ABORT_POINTS;
 use tempfile::TempDir;
 
-use crate::fixture::{Fixture, LIMIT, config, program, shell, state};
+use crate::fixture::{Fixture, LIMIT, RUNNER, agent, config, shell, state};
 use crate::life::survivors;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,10 +29,16 @@ async fn a_restarted_runner_adopts_what_runs() {
     assert_eq!(survivors("long") > 0, true);
     let runner = Fixture::new(&dir).await;
     assert_eq!(runner.service.runner.running(), 1);
-    assert_eq!(state(&runner.get("long").await.unwrap()), pb::State::Running);
+    assert_eq!(
+        state(&runner.get("long").await.unwrap()),
+        pb::State::Running
+    );
     std::fs::write(&gate, "").unwrap();
     assert_eq!(state(&runner.ended("long").await), pb::State::Succeeded);
-    assert_eq!(std::fs::read_to_string(dir.path().join("count")).unwrap(), "x\n");
+    assert_eq!(
+        std::fs::read_to_string(dir.path().join("count")).unwrap(),
+        "x\n"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,12 +46,19 @@ async fn what_ended_meanwhile_is_taken_from_its_directory() {
     let dir = TempDir::new().unwrap();
     let gate = dir.path().join("gate");
     let runner = Fixture::new(&dir).await;
-    let line = format!("while [ ! -e {} ]; do sleep 0.01; done; exit 5", gate.display());
+    let line = format!(
+        "while [ ! -e {} ]; do sleep 0.01; done; exit 5",
+        gate.display()
+    );
     runner.launch("meanwhile", shell(&line)).await;
     runner.shut_down().await;
     std::fs::write(&gate, "").unwrap();
     testkit::eventually("the end of the step", LIMIT, async || {
-        if survivors("meanwhile") == 0 { Ok(()) } else { Err("it still runs") }
+        if survivors("meanwhile") == 0 {
+            Ok(())
+        } else {
+            Err("it still runs")
+        }
     })
     .await;
     let runner = Fixture::new(&dir).await;
@@ -57,7 +70,9 @@ async fn what_ended_meanwhile_is_taken_from_its_directory() {
 async fn a_dead_agent_without_a_result_is_lost_and_its_survivors_are_killed() {
     let dir = TempDir::new().unwrap();
     let runner = Fixture::new(&dir).await;
-    runner.launch("lost", shell("(setsid sleep 300 &); echo up; sleep 300")).await;
+    runner
+        .launch("lost", shell("(setsid sleep 300 &); echo up; sleep 300"))
+        .await;
     runner.logged("lost", "up").await;
     kill_agent(dir.path(), "lost");
     let ended = runner.ended("lost").await;
@@ -88,7 +103,7 @@ async fn a_second_runner_on_a_data_directory_is_refused() {
     let _runner = Fixture::new(&dir).await;
     let deps = flumina_runner::Deps {
         host: runtime::Host::detached("second"),
-        agent: flumina_runner::AgentSource::Path(program("flumina-agent")),
+        agent: flumina_runner::AgentSource::Path(agent()),
         environment: Vec::new(),
     };
     let second = flumina_runner::build(config(dir.path()), deps).await;
@@ -104,12 +119,13 @@ struct Server {
 impl Server {
     fn start(dir: &Path, abort: Option<&str>) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], testkit::free_port()));
-        let mut command = Command::new(program("flumina-runner"));
+        let mut command = Command::new(RUNNER);
         command
             .args(["--set", &format!("listen={address}")])
             .args(["--set", &format!("runner.data_dir={}", dir.display())])
             .args(["--set", "runner.stop_grace_seconds=2"])
             .args(["--set", "process.admin.enabled=false"])
+            .args(["--set", &format!("runner.agent={}", agent().display())])
             .stdout(Stdio::null())
             .process_group(0);
         match abort {
@@ -153,10 +169,19 @@ async fn a_runner_killed_at_any_point_neither_loses_nor_repeats_a_step() {
         let mut client = server.client().await;
         // It dies somewhere in here; what it answered until then does not matter.
         client.launch(launch.clone()).await.ok();
-        client.stop(pb::StopRequest { id: "w".to_owned(), reason: String::new() }).await.ok();
+        client
+            .stop(pb::StopRequest {
+                id: "w".to_owned(),
+                reason: String::new(),
+            })
+            .await
+            .ok();
         let touches_end = point.contains("stop") || point.contains("delete");
         if touches_end {
-            client.delete(pb::DeleteRequest { id: "w".to_owned() }).await.ok();
+            client
+                .delete(pb::DeleteRequest { id: "w".to_owned() })
+                .await
+                .ok();
         }
         if !point.contains("stop") {
             server.child.wait().unwrap();
@@ -177,7 +202,10 @@ async fn a_runner_killed_at_any_point_neither_loses_nor_repeats_a_step() {
         })
         .await;
         let ran = std::fs::read_to_string(&count).unwrap_or_default();
-        assert!(ran.is_empty() || ran == "x\n", "{point}: it ran more than once");
+        assert!(
+            ran.is_empty() || ran == "x\n",
+            "{point}: it ran more than once"
+        );
         let succeeded = ended
             .as_ref()
             .is_some_and(|ended| ended.state() == pb::State::Succeeded);
@@ -196,7 +224,13 @@ fn kill_agent(dir: &Path, id: &str) {
             && line.trim_end().ends_with(&format!("/{id}"))
         {
             let pid = process.file_name().into_string().unwrap();
-            assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+            assert!(
+                Command::new("kill")
+                    .args(["-9", &pid])
+                    .status()
+                    .unwrap()
+                    .success()
+            );
         }
     }
 }
