@@ -1,12 +1,39 @@
-//! stub
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-#[derive(Debug)]
-pub struct UpOptions { pub data_dir: PathBuf, pub listen: Option<String>, pub config: Option<PathBuf>, pub insecure: bool, pub stop_on_exit: bool, pub token: Option<auth::Secret> }
-pub fn up(_options: UpOptions) -> ExitCode { ExitCode::FAILURE }
-#[derive(Debug)]
-pub struct Down { pub was_running: bool, pub stopped_steps: usize }
-pub fn down(_dir: &Path) -> anyhow::Result<Down> { anyhow::bail!("x") }
-pub fn backup(_dir: &Path, _file: &Path) -> anyhow::Result<u64> { anyhow::bail!("x") }
-pub fn restore(_file: &Path, _dir: &Path) -> anyhow::Result<()> { anyhow::bail!("x") }
-pub fn default_data_dir() -> anyhow::Result<PathBuf> { anyhow::bail!("x") }
+//! The whole fleet in one process: the composition root behind `flumina up`.
+//!
+//! # One data directory
+//! ```text
+//! lock                          held by the process that uses the directory
+//! up.json                       who that is and where it listens
+//! flumina.json                  the version of this layout, and the path that stored paths begin with
+//! pipeline-orchestrator.sqlite  one database per service
+//! runner.sqlite
+//! artifacts/                    what steps produced
+//! runner/                       workloads with their logs, Python environments, the unpacked agent
+//! ```
+//! Paths of artifacts are absolute, since programs of the kfp SDK use them as they are. A directory that was moved,
+//! copied or restored elsewhere is brought up to date before it is used: each service rewrites its own rows.
+//!
+//! # The end
+//! Parts end in reverse order of their start: public port, pipelines, steps, runner. Running steps are left alone
+//! unless the end was asked for with `--on-exit=stop` or by `flumina down`. Then they are stopped after the pipelines
+//! service has ended, so that nothing new starts meanwhile; the next start records that their runs failed because
+//! their steps were stopped.
+
+mod agent;
+mod archive;
+mod backup;
+mod config;
+mod data_dir;
+mod down;
+mod error;
+mod fleet;
+mod restore;
+mod up;
+
+pub use agent::AGENT;
+pub use backup::{Backup, backup};
+pub use data_dir::default_data_dir;
+pub use down::{Down, down};
+pub use error::Error;
+pub use restore::restore;
+pub use up::{UpOptions, up};

@@ -39,10 +39,16 @@ pub(crate) fn down(dir: DataDir) -> Result<()> {
 
 pub(crate) fn backup(backup: Backup) -> Result<()> {
     let dir = data_dir(backup.data)?;
-    let size = single_node::backup(&dir, &backup.file)?;
+    let written = single_node::backup(&dir, &backup.file)?;
+    for path in &written.skipped {
+        eprintln!(
+            "not in the backup, since it is no file or leads out of the data directory: {}",
+            path.display()
+        );
+    }
     print(&format!(
         "wrote {} to {}\n",
-        bytes(size),
+        bytes(written.bytes),
         backup.file.display()
     ))
 }

@@ -7,6 +7,7 @@ pub(crate) mod experiments;
 pub(crate) mod idempotency;
 pub(crate) mod lists;
 pub(crate) mod pipelines;
+mod relocate;
 mod rows;
 pub(crate) mod runs;
 pub(crate) mod sequences;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use idempotency::{CallKey, Known};
 pub use lists::Page;
+pub use relocate::relocate;
 pub use sequences::Sequence;
 
 /// The schema, for [`::sql::Db::open`].

@@ -53,6 +53,26 @@ pub(crate) const LISTED_RUN_FROM: &str =
 pub(crate) const VERSION_FROM: &str =
     "pipeline_versions JOIN specs ON specs.hash = pipeline_versions.spec_hash";
 
+/// A document in which strings that are a path ($1 to $2) or begin with one ($3 to $4) are replaced.
+macro_rules! moved_document {
+    ($column:literal) => {
+        concat!(
+            "replace(replace(", $column, ", CAST($1 AS TEXT), CAST($2 AS TEXT)), CAST($3 AS TEXT), CAST($4 AS TEXT))"
+        )
+    };
+}
+
+/// A path that is $5 or beneath it, with $6 in its place.
+macro_rules! moved_path {
+    ($column:literal) => {
+        concat!(
+            "CASE WHEN ", $column, " = CAST($5 AS TEXT) OR substr(", $column, ", 1, length(CAST($5 AS TEXT)) + 1) = ",
+            "CAST($5 AS TEXT) || '/' THEN CAST($6 AS TEXT) || substr(", $column, ", length(CAST($5 AS TEXT)) + 1) ELSE ",
+            $column, " END"
+        )
+    };
+}
+
 statements! {
     INSERT_EXPERIMENT =
         "INSERT INTO experiments (id, namespace, name, description, created_at, last_run_created_at, storage_state) \
@@ -141,6 +161,15 @@ statements! {
         "INSERT INTO idempotency (caller, method, request_id, body_hash, response, created_at) \
          VALUES ($1, $2, $3, $4, $5, $6)";
     PURGE_ANSWERS = "DELETE FROM idempotency WHERE created_at < $1";
+
+    RELOCATE_RUNS = concat!(
+        "UPDATE runs SET body = ", moved_document!("body"), ", pipeline_root = ", moved_path!("pipeline_root"),
+        ", requested_root = ", moved_path!("requested_root"));
+    /// A task has no path of its own; the comparison gives the last two placeholders a type.
+    RELOCATE_TASKS = concat!(
+        "UPDATE tasks SET body = ", moved_document!("body"), " WHERE CAST($5 AS TEXT) <> CAST($6 AS TEXT)");
+    RELOCATE_ARTIFACTS = concat!(
+        "UPDATE artifacts SET metadata = ", moved_document!("metadata"), ", uri = ", moved_path!("uri"));
 }
 
 /// Keeps a specification. On PostgreSQL the row is locked, so that nobody removes it meanwhile.
