@@ -42,9 +42,16 @@ pub async fn build(config: &Config, host: &Host, runner: rpc::Channel) -> anyhow
     let db = Db::open(&config.database(), &store::migrations())
         .await
         .context("cannot open the pipelines database")?;
-    let objects = Store::open(&config.artifacts())
-        .with_context(|| format!("cannot open the artifact store {}", config.artifacts().display()))?;
-    let root = objects.root().to_str().context("the artifact store's path is not UTF-8")?;
+    let objects = Store::open(&config.artifacts()).with_context(|| {
+        format!(
+            "cannot open the artifact store {}",
+            config.artifacts().display()
+        )
+    })?;
+    let root = objects
+        .root()
+        .to_str()
+        .context("the artifact store's path is not UTF-8")?;
     let roots = Roots::new(root);
     let supervisor = host.supervisor.child(SERVICE);
     let metrics = OrchestratorMetrics::new(&host.metrics);
@@ -95,7 +102,10 @@ impl Service {
     /// # Errors
     /// The database cannot be used.
     pub async fn start(&self) -> anyhow::Result<()> {
-        self.app.ensure_default_experiment().await.context("cannot create the default experiment")?;
+        self.app
+            .ensure_default_experiment()
+            .await
+            .context("cannot create the default experiment")?;
         self.engine.start().await.context("cannot read the runs")?;
         let _status = reconcile::drive(
             &self.host.supervisor,

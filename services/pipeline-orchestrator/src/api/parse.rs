@@ -52,8 +52,16 @@ pub(super) fn experiment(request: kfp::CreateExperimentRequest) -> Result<(Strin
         return Err(Error::field("experiment", "must be given"));
     };
     let mut faults = Violations::new();
-    faults.name("experiment.display_name", &experiment.display_name, EXPERIMENT_NAME);
-    faults.text("experiment.description", &experiment.description, DESCRIPTION);
+    faults.name(
+        "experiment.display_name",
+        &experiment.display_name,
+        EXPERIMENT_NAME,
+    );
+    faults.text(
+        "experiment.description",
+        &experiment.description,
+        DESCRIPTION,
+    );
     Ok(faults.into_result((experiment.display_name, experiment.description))?)
 }
 
@@ -86,9 +94,15 @@ pub(super) fn pipeline_and_version(
 /// A new version of a pipeline.
 pub(super) fn version(request: kfp::CreatePipelineVersionRequest) -> Result<NewVersion, Error> {
     let mut faults = Violations::new();
-    let inner = request.pipeline_version.as_ref().map_or("", |version| &version.pipeline_id);
+    let inner = request
+        .pipeline_version
+        .as_ref()
+        .map_or("", |version| &version.pipeline_id);
     if !inner.is_empty() && inner != request.pipeline_id {
-        faults.add("pipeline_version.pipeline_id", "must be the pipeline of the request");
+        faults.add(
+            "pipeline_version.pipeline_id",
+            "must be the pipeline of the request",
+        );
     }
     let version = version_of(request.pipeline_version, &mut faults);
     Ok(faults.into_result(version)?)
@@ -122,10 +136,21 @@ fn version_of(version: Option<kfp::PipelineVersion>, faults: &mut Violations) ->
     let tags = tags(version.tags);
     faults.name("pipeline_version.name", &name, VERSION_NAME);
     faults.text("pipeline_version.display_name", &display_name, VERSION_NAME);
-    faults.text("pipeline_version.description", &version.description, DESCRIPTION);
-    faults.text("pipeline_version.code_source_url", &version.code_source_url, LINE);
+    faults.text(
+        "pipeline_version.description",
+        &version.description,
+        DESCRIPTION,
+    );
+    faults.text(
+        "pipeline_version.code_source_url",
+        &version.code_source_url,
+        LINE,
+    );
     faults.tags("pipeline_version.tags", &tags);
-    let url = version.package_url.map(|url| url.pipeline_url).unwrap_or_default();
+    let url = version
+        .package_url
+        .map(|url| url.pipeline_url)
+        .unwrap_or_default();
     let spec = match version.pipeline_spec {
         Some(spec) => spec_of("pipeline_version.pipeline_spec", spec, faults),
         None if url.is_empty() => {
@@ -251,7 +276,11 @@ pub(super) fn run(request: kfp::CreateRunRequest) -> Result<(NewRun, Violations)
     };
     let source = source(run.pipeline_source, &mut faults)?;
     let config = run.runtime_config.unwrap_or_default();
-    faults.text("run.runtime_config.pipeline_root", &config.pipeline_root, LINE);
+    faults.text(
+        "run.runtime_config.pipeline_root",
+        &config.pipeline_root,
+        LINE,
+    );
     let mut parameters = Map::new();
     for (name, given) in config.parameters {
         match value::from_proto(given) {
@@ -283,7 +312,11 @@ fn source(source: Option<PipelineSource>, faults: &mut Violations) -> Result<New
             let before = faults.clone();
             let spec = spec_of("run.pipeline_spec", spec, faults);
             let readable = *faults == before;
-            return Ok(if readable { NewSource::Inline(spec) } else { NewSource::Missing });
+            return Ok(if readable {
+                NewSource::Inline(spec)
+            } else {
+                NewSource::Missing
+            });
         }
         Some(PipelineSource::PipelineVersionId(version)) => (String::new(), version),
         Some(PipelineSource::PipelineVersionReference(reference)) => {
@@ -293,7 +326,11 @@ fn source(source: Option<PipelineSource>, faults: &mut Violations) -> Result<New
     };
     let pipeline = match pipeline.as_str() {
         "" => None,
-        text => Some(id("pipeline", "run.pipeline_version_reference.pipeline_id", text)?),
+        text => Some(id(
+            "pipeline",
+            "run.pipeline_version_reference.pipeline_id",
+            text,
+        )?),
     };
     match (pipeline, version.as_str()) {
         (None, "") => {
@@ -306,7 +343,10 @@ fn source(source: Option<PipelineSource>, faults: &mut Violations) -> Result<New
         (Some(pipeline), "") => Ok(NewSource::Latest(pipeline)),
         (pipeline, text) => {
             let field = "run.pipeline_version_reference.pipeline_version_id";
-            Ok(NewSource::Version(pipeline, id("pipeline version", field, text)?))
+            Ok(NewSource::Version(
+                pipeline,
+                id("pipeline version", field, text)?,
+            ))
         }
     }
 }

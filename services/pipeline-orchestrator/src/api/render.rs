@@ -87,13 +87,17 @@ pub(super) fn run(details: &RunDetails) -> kfp::Run {
         StorageState::Archived => kfp::run::StorageState::Archived,
     };
     let source = match record.source {
-        Source::Inline => details.spec.as_deref().and_then(spec).map(PipelineSource::PipelineSpec),
-        Source::Version(pipeline, version) => {
-            Some(PipelineSource::PipelineVersionReference(kfp::PipelineVersionReference {
+        Source::Inline => details
+            .spec
+            .as_deref()
+            .and_then(spec)
+            .map(PipelineSource::PipelineSpec),
+        Source::Version(pipeline, version) => Some(PipelineSource::PipelineVersionReference(
+            kfp::PipelineVersionReference {
                 pipeline_id: pipeline.to_string(),
                 pipeline_version_id: version.to_string(),
-            }))
-        }
+            },
+        )),
     };
     let parameters = run.body.parameters.iter();
     let parameters = parameters.map(|(name, given)| (name.clone(), value::to_proto(given)));
@@ -193,23 +197,32 @@ fn tasks(tasks: &[Task]) -> Vec<kfp::PipelineTaskDetail> {
         }
     }
     let inner = |task: &Task| children.get(&task.id).map_or(&[][..], Vec::as_slice);
-    tasks.iter().map(|task| task_detail(task, inner(task))).collect()
+    tasks
+        .iter()
+        .map(|task| task_detail(task, inner(task)))
+        .collect()
 }
 
 /// A task. What upstream calls a pod is a workload here.
 fn task_detail(task: &Task, children: &[TaskId]) -> kfp::PipelineTaskDetail {
     let body = &task.body;
-    let workload = task.last_attempt().map(|attempt| attempt.workload_id.to_string());
+    let workload = task
+        .last_attempt()
+        .map(|attempt| attempt.workload_id.to_string());
     let failed = body
         .attempts
         .iter()
         .filter(|attempt| matches!(attempt.status, AttemptStatus::Failed | AttemptStatus::Lost));
-    let detail = workload.clone().map(|workload| kfp::PipelineTaskExecutorDetail {
-        main_job: workload,
-        pre_caching_check_job: String::new(),
-        failed_main_jobs: failed.map(|attempt| attempt.workload_id.to_string()).collect(),
-        failed_pre_caching_check_jobs: Vec::new(),
-    });
+    let detail = workload
+        .clone()
+        .map(|workload| kfp::PipelineTaskExecutorDetail {
+            main_job: workload,
+            pre_caching_check_job: String::new(),
+            failed_main_jobs: failed
+                .map(|attempt| attempt.workload_id.to_string())
+                .collect(),
+            failed_pre_caching_check_jobs: Vec::new(),
+        });
     let child = |id: &TaskId| ChildTask {
         child_task: Some(Child::TaskId(id.to_string())),
     };
@@ -226,7 +239,10 @@ fn task_detail(task: &Task, children: &[TaskId]) -> kfp::PipelineTaskDetail {
         error: task_error(task),
         inputs: artifacts(&body.inputs.artifacts),
         outputs: artifacts(&body.outputs.artifacts),
-        parent_task_id: task.parent.map(|parent| parent.to_string()).unwrap_or_default(),
+        parent_task_id: task
+            .parent
+            .map(|parent| parent.to_string())
+            .unwrap_or_default(),
         state_history: task_history(task),
         pod_name: workload.unwrap_or_default(),
         child_tasks: children.iter().map(child).collect(),
@@ -253,7 +269,10 @@ fn task_history(task: &Task) -> Vec<kfp::RuntimeStatus> {
     for entered in &task.body.history {
         let state = task_state(entered.status);
         // Waiting for others and for the machine are one state there.
-        if history.last().is_none_or(|last| last.state != i32::from(state)) {
+        if history
+            .last()
+            .is_none_or(|last| last.state != i32::from(state))
+        {
             history.push(entry(state, entered.at));
         }
     }

@@ -16,8 +16,11 @@ impl App {
         let now = self.parts().clock.now();
         let write = self.parts().db.write(move |conn| {
             Box::pin(async move {
-                let text = "All runs created without specifying an experiment will be grouped here.";
-                experiments::ensure(conn, DEFAULT_EXPERIMENT, text, now).await.map(drop)
+                let text =
+                    "All runs created without specifying an experiment will be grouped here.";
+                experiments::ensure(conn, DEFAULT_EXPERIMENT, text, now)
+                    .await
+                    .map(drop)
             })
         });
         write.await.map_err(|error: sql::Error| error.into())
@@ -50,17 +53,15 @@ impl App {
 
     /// Returns an experiment.
     pub async fn get_experiment(&self, id: ExperimentId) -> Result<Experiment, Error> {
-        let found = self.read(move |conn| {
-            Box::pin(async move { Ok(experiments::get(conn, id).await?) })
-        });
+        let found =
+            self.read(move |conn| Box::pin(async move { Ok(experiments::get(conn, id).await?) }));
         found.await?.ok_or_else(|| Error::not_found(KIND, id))
     }
 
     /// Returns a page of experiments.
     pub async fn list_experiments(&self, query: Query) -> Result<Page<Experiment>, Error> {
-        let page = self.read(move |conn| {
-            Box::pin(async move { Ok(experiments::list(conn, &query).await?) })
-        });
+        let page = self
+            .read(move |conn| Box::pin(async move { Ok(experiments::list(conn, &query).await?) }));
         page.await
     }
 

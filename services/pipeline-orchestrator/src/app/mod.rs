@@ -108,7 +108,12 @@ impl App {
     }
 
     /// The same, and then wakes the engine for a run; also when the caller goes away meanwhile.
-    async fn mutate_run<T, F>(&self, call: Call<T>, run_id: RunId, run: F) -> Result<Reply<T>, Error>
+    async fn mutate_run<T, F>(
+        &self,
+        call: Call<T>,
+        run_id: RunId,
+        run: F,
+    ) -> Result<Reply<T>, Error>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut Conn) -> BoxFuture<'c, Result<T, Error>> + Send + 'static,

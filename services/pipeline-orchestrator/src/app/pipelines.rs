@@ -117,7 +117,11 @@ impl App {
         mut version: NewVersion,
     ) -> Result<Reply<Pipeline>, Error> {
         let spec = std::mem::take(&mut version.spec);
-        let checked = self.parts().plans.check("pipeline_version.pipeline_spec", spec).await?;
+        let checked = self
+            .parts()
+            .plans
+            .check("pipeline_version.pipeline_spec", spec)
+            .await?;
         let now = self.parts().clock.now();
         let pipeline = new.build(now);
         let version = version.build(pipeline.id, checked.spec, now);
@@ -214,7 +218,11 @@ impl App {
         mut new: NewVersion,
     ) -> Result<Reply<Version>, Error> {
         let spec = std::mem::take(&mut new.spec);
-        let checked = self.parts().plans.check("pipeline_version.pipeline_spec", spec).await?;
+        let checked = self
+            .parts()
+            .plans
+            .check("pipeline_version.pipeline_spec", spec)
+            .await?;
         let version = new.build(pipeline, checked.spec, self.parts().clock.now());
         let create = self.mutate(call, move |conn| {
             Box::pin(async move {
@@ -235,9 +243,8 @@ impl App {
         pipeline: PipelineId,
         id: PipelineVersionId,
     ) -> Result<Version, Error> {
-        let found = self.read(move |conn| {
-            Box::pin(async move { version_of(conn, Some(pipeline), id).await })
-        });
+        let found = self
+            .read(move |conn| Box::pin(async move { version_of(conn, Some(pipeline), id).await }));
         found.await
     }
 

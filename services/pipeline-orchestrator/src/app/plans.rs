@@ -97,7 +97,10 @@ pub(crate) fn features() -> Features {
 /// What a plan asks for and the engine does not execute yet.
 pub(crate) fn unsupported(field: &str, plan: &Plan) -> Vec<Violation> {
     let faults = pipeline_spec::unsupported(plan, &features());
-    faults.into_iter().map(|fault| violation(field, fault)).collect()
+    faults
+        .into_iter()
+        .map(|fault| violation(field, fault))
+        .collect()
 }
 
 /// A fault of a specification or its parameters as one of the request.
@@ -113,7 +116,10 @@ fn spec_of(value: &Value) -> Result<Spec, Error> {
     let body = serde_json::to_string(value)
         .map_err(|error| Error::Internal(format!("cannot write a specification: {error}")))?;
     if body.len() > pipeline_spec::MAX_BYTES {
-        let message = format!("must not be larger than {} MiB", pipeline_spec::MAX_BYTES >> 20);
+        let message = format!(
+            "must not be larger than {} MiB",
+            pipeline_spec::MAX_BYTES >> 20
+        );
         return Err(Error::field("pipeline_spec", message));
     }
     let hash = Sha256::digest(&body);

@@ -23,7 +23,10 @@ impl Roots {
         if asked.is_empty() {
             return Ok(self.root.clone());
         }
-        let path = asked.strip_prefix("file://").unwrap_or(asked).trim_end_matches('/');
+        let path = asked
+            .strip_prefix("file://")
+            .unwrap_or(asked)
+            .trim_end_matches('/');
         let beneath = path
             .strip_prefix(self.root.as_str())
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));

@@ -102,7 +102,10 @@ impl App {
         };
         let parameters = parameters(&plan, new.parameters, &facts, &mut faults);
         let (root_field, root) = match new.pipeline_root.as_str() {
-            "" => ("run.pipeline_spec.default_pipeline_root", plan.default_root.as_str()),
+            "" => (
+                "run.pipeline_spec.default_pipeline_root",
+                plan.default_root.as_str(),
+            ),
             asked => ("run.runtime_config.pipeline_root", asked),
         };
         let pipeline_root = self.parts().roots.resolve(root).unwrap_or_else(|message| {
@@ -175,13 +178,14 @@ impl App {
                 read.await?
             }
             NewSource::Latest(pipeline) => {
-                let read = self.read(move |conn| {
-                    Box::pin(async move { latest(conn, pipeline).await })
-                });
+                let read =
+                    self.read(move |conn| Box::pin(async move { latest(conn, pipeline).await }));
                 read.await?
             }
         };
-        let plan = plans.of_text(&version.spec.hash, &version.spec.body).await?;
+        let plan = plans
+            .of_text(&version.spec.hash, &version.spec.body)
+            .await?;
         Ok(Some(Resolved {
             source: Source::Version(version.pipeline_id, version.id),
             spec: version.spec,
@@ -382,7 +386,9 @@ fn parameters(
             checked
         }
         Err(found) => {
-            let found = found.into_iter().map(|fault| violation("run.runtime_config", fault));
+            let found = found
+                .into_iter()
+                .map(|fault| violation("run.runtime_config", fault));
             faults.extend(found.collect());
             Map::new()
         }

@@ -131,7 +131,9 @@ pub(crate) fn parse(text: &str, fields: &'static Fields) -> Result<Filter, Filte
         _ => return fault("\"predicates\" must be a list"),
     };
     if predicates.len() > MAX_PREDICATES {
-        return fault(format!("the filter has more than {MAX_PREDICATES} predicates"));
+        return fault(format!(
+            "the filter has more than {MAX_PREDICATES} predicates"
+        ));
     }
     let mut values = 0;
     let mut filter = Filter::default();
@@ -199,7 +201,10 @@ fn key(name: String, fields: &'static Fields) -> Result<Key, FilterError> {
             plain(tag)?;
             Ok(Key::Tag(tag.to_owned()))
         }
-        _ => fault(format!("no support for filtering on unrecognized field \"{}\"", clip(&name))),
+        _ => fault(format!(
+            "no support for filtering on unrecognized field \"{}\"",
+            clip(&name)
+        )),
     }
 }
 
@@ -262,7 +267,10 @@ fn operand(name: &str, value: Value) -> Result<Operand, FilterError> {
             Ok(Operand::Numbers(numbers))
         }
         "string_values" | "stringValues" => {
-            let texts = list(value)?.into_iter().map(text).collect::<Result<_, _>>()?;
+            let texts = list(value)?
+                .into_iter()
+                .map(text)
+                .collect::<Result<_, _>>()?;
             Ok(Operand::Texts(texts))
         }
         _ => fault(format!("has the unknown key \"{}\"", clip(name))),
@@ -281,7 +289,9 @@ impl Operand {
 
 fn list(value: Value) -> Result<Vec<Value>, FilterError> {
     let values = |mut map: Map<String, Value>| {
-        let values = map.remove("values").unwrap_or_else(|| Value::Array(Vec::new()));
+        let values = map
+            .remove("values")
+            .unwrap_or_else(|| Value::Array(Vec::new()));
         map.is_empty().then_some(values)
     };
     match value {
@@ -318,7 +328,9 @@ fn int(value: &Value) -> Result<i64, FilterError> {
     let number = long(value)?;
     match i32::try_from(number) {
         Ok(_) => Ok(number),
-        Err(_) => fault(format!("{number} does not fit an int_value; use long_value")),
+        Err(_) => fault(format!(
+            "{number} does not fit an int_value; use long_value"
+        )),
     }
 }
 
@@ -331,7 +343,10 @@ fn long(value: &Value) -> Result<i64, FilterError> {
     };
     match found {
         Some(number) => Ok(number),
-        None => fault(format!("{} is not a whole number", clip(&value.to_string()))),
+        None => fault(format!(
+            "{} is not a whole number",
+            clip(&value.to_string())
+        )),
     }
 }
 
@@ -358,9 +373,9 @@ fn test(key: &Key, operation: Operation, operand: Operand) -> Result<Test, Filte
             Ok(Test::Time(compare, seconds))
         }
         (FieldKind::Time, _, Operand::Numbers(seconds)) => Ok(Test::TimeIn(seconds)),
-        (FieldKind::Time, _, _) => {
-            fault("the key holds a time: use \"timestamp_value\", or seconds since 1970 as \"long_value\"")
-        }
+        (FieldKind::Time, _, _) => fault(
+            "the key holds a time: use \"timestamp_value\", or seconds since 1970 as \"long_value\"",
+        ),
         (FieldKind::Text, Operation::Compare(compare), Operand::Text(text)) => {
             Ok(Test::Text(compare, text))
         }
@@ -372,7 +387,10 @@ fn test(key: &Key, operation: Operation, operand: Operand) -> Result<Test, Filte
         }
         (FieldKind::Text, _, Operand::Texts(texts)) => Ok(Test::TextIn(texts)),
         (FieldKind::Names(names), _, Operand::Texts(texts)) => {
-            let texts = texts.iter().map(|text| name(names, text)).collect::<Result<_, _>>()?;
+            let texts = texts
+                .iter()
+                .map(|text| name(names, text))
+                .collect::<Result<_, _>>()?;
             Ok(Test::TextIn(texts))
         }
         (FieldKind::Text | FieldKind::Names(_), _, _) => {
@@ -387,9 +405,11 @@ fn name(names: &[&'static str], text: &str) -> Result<String, FilterError> {
     let short = upper.strip_prefix("STORAGESTATE_").unwrap_or(&upper);
     match names.iter().find(|name| **name == short) {
         Some(name) => Ok((*name).to_owned()),
-        None => {
-            fault(format!("\"{}\" is not one of {}", clip(text), names.join(", ")))
-        }
+        None => fault(format!(
+            "\"{}\" is not one of {}",
+            clip(text),
+            names.join(", ")
+        )),
     }
 }
 

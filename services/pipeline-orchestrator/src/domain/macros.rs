@@ -28,11 +28,16 @@ pub struct Facts {
 pub fn expand_value(value: Value, facts: &Facts) -> Value {
     match value {
         Value::String(text) => Value::String(expand(&text, facts)),
-        Value::Array(items) => {
-            Value::Array(items.into_iter().map(|item| expand_value(item, facts)).collect())
-        }
+        Value::Array(items) => Value::Array(
+            items
+                .into_iter()
+                .map(|item| expand_value(item, facts))
+                .collect(),
+        ),
         Value::Object(map) => {
-            let entries = map.into_iter().map(|(key, value)| (key, expand_value(value, facts)));
+            let entries = map
+                .into_iter()
+                .map(|(key, value)| (key, expand_value(value, facts)));
             Value::Object(entries.collect())
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => value,
@@ -80,7 +85,9 @@ fn replace(
 
 /// At most the first `max` bytes.
 fn start_of(text: &str, max: usize) -> &str {
-    let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    let end = (0..=max.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or(0)]
 }
 
@@ -107,7 +114,11 @@ fn placeholder(inner: &str, facts: &Facts) -> Option<String> {
         "scheduledTime" => facts.scheduled_at?,
         _ => return None,
     };
-    let argument = call.trim().strip_prefix("strftime(")?.strip_suffix(')')?.trim();
+    let argument = call
+        .trim()
+        .strip_prefix("strftime(")?
+        .strip_suffix(')')?
+        .trim();
     let quoted = |quote: char| argument.strip_prefix(quote)?.strip_suffix(quote);
     let format = quoted('\'').or_else(|| quoted('"'))?;
     jiff::fmt::strtime::format(format, &zoned(at)?).ok()
@@ -164,7 +175,10 @@ fn go_format(at: Timestamp, layout: &str) -> Option<String> {
             rest = &rest[1 + digits..];
             continue;
         }
-        match ELEMENTS.iter().find(|(element, _)| rest.starts_with(element)) {
+        match ELEMENTS
+            .iter()
+            .find(|(element, _)| rest.starts_with(element))
+        {
             Some((element, strftime)) => {
                 format.push_str(strftime);
                 rest = &rest[element.len()..];
@@ -186,7 +200,10 @@ fn fraction(layout: &str) -> Option<usize> {
     let rest = layout.strip_prefix(['.', ','])?;
     let digits = rest.bytes().take_while(|byte| *byte == b'0').count();
     let ended = !rest[digits..].starts_with(|next: char| next.is_ascii_digit());
-    (1..=9).contains(&digits).then_some(digits).filter(|_| ended)
+    (1..=9)
+        .contains(&digits)
+        .then_some(digits)
+        .filter(|_| ended)
 }
 
 #[cfg(test)]
@@ -210,13 +227,28 @@ mod tests {
             ("a-[[RunUUID]]-b", format!("a-{id}-b")),
             ("[[[RunUUID]]]", format!("[{id}]")),
             ("[[CurrentTime]]", "20231114221320".to_owned()),
-            ("[[CurrentTime.2006-01-02T15:04:05Z07:00]]", "2023-11-14T22:13:20Z".to_owned()),
-            ("[[CurrentTime.Mon Jan _2 3:04PM 06]]", "Tue Nov 14 10:13PM 23".to_owned()),
+            (
+                "[[CurrentTime.2006-01-02T15:04:05Z07:00]]",
+                "2023-11-14T22:13:20Z".to_owned(),
+            ),
+            (
+                "[[CurrentTime.Mon Jan _2 3:04PM 06]]",
+                "Tue Nov 14 10:13PM 23".to_owned(),
+            ),
             ("[[CurrentTime.05.000]] 100%", "20.250 100%".to_owned()),
             ("[[CurrentTime.%2006]]", "%2023".to_owned()),
-            ("{{$.currentTime.strftime('%Y-%m-%d')}}", "2023-11-14".to_owned()),
-            ("[[ScheduledTime]] [[Index]] [[Other]] [[", "[[ScheduledTime]] [[Index]] [[Other]] [[".to_owned()),
-            ("{{$.inputs.parameters['x']}}", "{{$.inputs.parameters['x']}}".to_owned()),
+            (
+                "{{$.currentTime.strftime('%Y-%m-%d')}}",
+                "2023-11-14".to_owned(),
+            ),
+            (
+                "[[ScheduledTime]] [[Index]] [[Other]] [[",
+                "[[ScheduledTime]] [[Index]] [[Other]] [[".to_owned(),
+            ),
+            (
+                "{{$.inputs.parameters['x']}}",
+                "{{$.inputs.parameters['x']}}".to_owned(),
+            ),
             ("ü[[ü]]", "ü[[ü]]".to_owned()),
         ];
         for (text, expected) in table {
@@ -231,8 +263,14 @@ mod tests {
             index: Some(3),
             ..facts()
         };
-        assert_eq!(expand("[[ScheduledTime]]-[[Index]]", &facts), "19700101000000-3");
+        assert_eq!(
+            expand("[[ScheduledTime]]-[[Index]]", &facts),
+            "19700101000000-3"
+        );
         let value = serde_json::json!({"a": ["[[Index]]", 1]});
-        assert_eq!(expand_value(value, &facts), serde_json::json!({"a": ["3", 1]}));
+        assert_eq!(
+            expand_value(value, &facts),
+            serde_json::json!({"a": ["3", 1]})
+        );
     }
 }

@@ -46,9 +46,9 @@ mod records;
 mod resolve;
 mod state;
 mod status;
-pub mod violation;
 #[cfg(test)]
 mod tests;
+pub mod violation;
 
 pub use engine::step;
 pub use event::{
@@ -64,8 +64,8 @@ pub use model::{
 };
 pub use page::{Asked, Query, QueryError, Sort, SortValue, Start};
 pub use records::{
-    DEFAULT_EXPERIMENT, EXPERIMENT_FIELDS, Experiment, PIPELINE_FIELDS, Pipeline, RUN_FIELDS, RunRecord, Source, Spec,
-    StorageState, VERSION_FIELDS, Version, shown_state,
+    DEFAULT_EXPERIMENT, EXPERIMENT_FIELDS, Experiment, PIPELINE_FIELDS, Pipeline, RUN_FIELDS,
+    RunRecord, Source, Spec, StorageState, VERSION_FIELDS, Version, shown_state,
 };
 pub use state::{MAX_DEPTH, MAX_TASKS, RunState, parse_workload_id};
 pub use status::{

@@ -172,7 +172,8 @@ impl Query {
             (SortValue::Text(text), FieldKind::Text | FieldKind::Names(_)) => !text.contains('\0'),
             (SortValue::Number(_), _) | (SortValue::Text(_), FieldKind::Time) => false,
         };
-        let filter = filter::parse(&token.filter, fields).map_err(|_| QueryError::Token(FOREIGN))?;
+        let filter =
+            filter::parse(&token.filter, fields).map_err(|_| QueryError::Token(FOREIGN))?;
         if !fits || token.id.contains('\0') {
             return Err(QueryError::Token(FOREIGN));
         }
@@ -219,7 +220,10 @@ fn decode(text: &str) -> Option<Token> {
     if text.len() > MAX_TOKEN {
         return None;
     }
-    let bytes = URL_SAFE_NO_PAD.decode(text).or_else(|_| URL_SAFE.decode(text)).ok()?;
+    let bytes = URL_SAFE_NO_PAD
+        .decode(text)
+        .or_else(|_| URL_SAFE.decode(text))
+        .ok()?;
     let token: Token = serde_json::from_slice(&bytes).ok()?;
     (token.v == VERSION).then_some(token)
 }
@@ -242,7 +246,12 @@ fn sort(fields: &'static Fields, text: &str) -> Result<Option<Sort>, String> {
     let descending = match words.next() {
         None | Some("asc") => false,
         Some("desc") => true,
-        Some(other) => return Err(format!("\"{}\" is not a direction: use asc or desc", clip(other))),
+        Some(other) => {
+            return Err(format!(
+                "\"{}\" is not a direction: use asc or desc",
+                clip(other)
+            ));
+        }
     };
     if words.next().is_some() {
         return Err("must be a field, or a field and a direction".to_owned());
@@ -250,7 +259,10 @@ fn sort(fields: &'static Fields, text: &str) -> Result<Option<Sort>, String> {
     let field = fields.find(name).filter(|field| field.sortable);
     match field {
         Some(field) => Ok(Some(Sort { field, descending })),
-        None => Err(format!("no support for sorting on unrecognized field \"{}\"", clip(name))),
+        None => Err(format!(
+            "no support for sorting on unrecognized field \"{}\"",
+            clip(name)
+        )),
     }
 }
 

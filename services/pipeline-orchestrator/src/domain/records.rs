@@ -186,7 +186,12 @@ pub static EXPERIMENT_FIELDS: Fields = Fields {
         Field::time("last_run_created_at", "experiments.last_run_created_at"),
         Field::text("description", &[], "experiments.description"),
         Field::text("namespace", &[], "experiments.namespace"),
-        Field::names("storage_state", &[], "experiments.storage_state", STORAGE_STATES),
+        Field::names(
+            "storage_state",
+            &[],
+            "experiments.storage_state",
+            STORAGE_STATES,
+        ),
     ],
 };
 

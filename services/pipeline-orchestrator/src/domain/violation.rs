@@ -122,7 +122,9 @@ mod tests {
     use super::*;
 
     fn tags(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let owned = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let owned = pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         owned.collect()
     }
 
@@ -143,7 +145,10 @@ mod tests {
         let mut found = Violations::new();
         found.tags("tags", &tags(&[("team", "ml"), ("empty", "")]));
         assert!(found.is_empty(), "{found:?}");
-        found.tags("tags", &tags(&[("a.b", "x"), ("", "x"), ("k", &"v".repeat(64))]));
+        found.tags(
+            "tags",
+            &tags(&[("a.b", "x"), ("", "x"), ("k", &"v".repeat(64))]),
+        );
         let many: Vec<String> = (0..21).map(|number| format!("k{number}")).collect();
         let many: BTreeMap<_, _> = many.into_iter().map(|key| (key, String::new())).collect();
         found.tags("tags", &many);

@@ -44,7 +44,10 @@ pub(crate) async fn insert(conn: &mut Conn, artifacts: &[Artifact]) -> Result<()
         let (sql, args) = builder.finish();
         conn.execute(sql, args).await?;
     }
-    let uses = artifacts.iter().map(|artifact| (artifact.run_id, artifact.id)).collect();
+    let uses = artifacts
+        .iter()
+        .map(|artifact| (artifact.run_id, artifact.id))
+        .collect();
     insert_uses(conn, uses).await
 }
 
@@ -90,17 +93,20 @@ pub(crate) async fn used_by(conn: &mut Conn, run: RunId) -> Result<Vec<Artifact>
 
 /// The artifacts that this run alone uses: they go when it goes.
 pub(crate) async fn used_by_only(conn: &mut Conn, run: RunId) -> Result<Vec<Artifact>, Error> {
-    conn.fetch_all(statements::ARTIFACTS_USED_ONLY, args![run]).await
+    conn.fetch_all(statements::ARTIFACTS_USED_ONLY, args![run])
+        .await
 }
 
 /// The newest artifacts of a URI, for an importer that may use one again.
 pub(crate) async fn by_uri(conn: &mut Conn, uri: &str) -> Result<Vec<Artifact>, Error> {
-    conn.fetch_all(statements::ARTIFACTS_BY_URI, args![uri]).await
+    conn.fetch_all(statements::ARTIFACTS_BY_URI, args![uri])
+        .await
 }
 
 /// The artifact of an id.
 pub(crate) async fn by_id(conn: &mut Conn, id: ArtifactId) -> Result<Option<Artifact>, Error> {
-    conn.fetch_optional(statements::ARTIFACT_BY_ID, args![id]).await
+    conn.fetch_optional(statements::ARTIFACT_BY_ID, args![id])
+        .await
 }
 
 /// A page of artifacts, newest first, before an artifact.
@@ -127,12 +133,14 @@ pub(crate) async fn page(
 /// Removes artifacts.
 pub(crate) async fn delete(conn: &mut Conn, ids: &[ArtifactId]) -> Result<(), Error> {
     for id in ids {
-        conn.execute(statements::DELETE_ARTIFACT, args![*id]).await?;
+        conn.execute(statements::DELETE_ARTIFACT, args![*id])
+            .await?;
     }
     Ok(())
 }
 
 /// How many artifacts are left that a run recorded.
 pub(crate) async fn recorded(conn: &mut Conn, run: RunId) -> Result<i64, Error> {
-    conn.fetch_one(statements::ARTIFACTS_RECORDED, args![run]).await
+    conn.fetch_one(statements::ARTIFACTS_RECORDED, args![run])
+        .await
 }

@@ -67,5 +67,8 @@ pub(crate) const INSERT_USES: &str = "INSERT INTO artifact_uses (run_id, artifac
 /// The end of [`INSERT_USES`].
 pub(crate) const OR_NOTHING: &str = " ON CONFLICT (run_id, artifact_id) DO NOTHING";
 /// The beginning of a page of artifacts.
-pub(crate) const ARTIFACTS_PAGE: &str =
-    concat!("SELECT ", artifact_columns!(), " FROM artifacts WHERE id < ");
+pub(crate) const ARTIFACTS_PAGE: &str = concat!(
+    "SELECT ",
+    artifact_columns!(),
+    " FROM artifacts WHERE id < "
+);

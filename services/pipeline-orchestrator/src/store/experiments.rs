@@ -8,7 +8,7 @@ use super::lists::{self, Page, Select};
 use super::sql as text;
 use crate::domain::{Experiment, Query, StorageState};
 
-const LIST: Select = Select {
+pub(super) const LIST: Select = Select {
     columns: text::EXPERIMENT_COLUMNS,
     from: "experiments",
     base: "1 = 1",
@@ -37,7 +37,8 @@ pub(crate) async fn ensure(
     }
     let args = args![ExperimentId::generate(), name, description, now];
     conn.execute(text::ENSURE_EXPERIMENT, args).await?;
-    conn.fetch_one(text::GET_EXPERIMENT_BY_NAME, args![name]).await
+    conn.fetch_one(text::GET_EXPERIMENT_BY_NAME, args![name])
+        .await
 }
 
 /// The experiment of an id.
@@ -47,7 +48,8 @@ pub(crate) async fn get(conn: &mut Conn, id: ExperimentId) -> Result<Option<Expe
 
 /// The experiment of a name.
 pub(crate) async fn by_name(conn: &mut Conn, name: &str) -> Result<Option<Experiment>, Error> {
-    conn.fetch_optional(text::GET_EXPERIMENT_BY_NAME, args![name]).await
+    conn.fetch_optional(text::GET_EXPERIMENT_BY_NAME, args![name])
+        .await
 }
 
 /// A page of experiments.
@@ -61,7 +63,9 @@ pub(crate) async fn set_storage(
     id: ExperimentId,
     state: StorageState,
 ) -> Result<bool, Error> {
-    let changed = conn.execute(text::SET_EXPERIMENT_STORAGE, args![id, state.as_str()]).await?;
+    let changed = conn
+        .execute(text::SET_EXPERIMENT_STORAGE, args![id, state.as_str()])
+        .await?;
     Ok(changed > 0)
 }
 

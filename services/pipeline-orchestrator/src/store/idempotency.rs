@@ -48,7 +48,14 @@ pub(crate) async fn keep(
     response: Vec<u8>,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let args = args![&key.caller, key.method, &key.request_id, &key.body_hash, response, now];
+    let args = args![
+        &key.caller,
+        key.method,
+        &key.request_id,
+        &key.body_hash,
+        response,
+        now
+    ];
     conn.execute(text::INSERT_ANSWER, args).await.map(drop)
 }
 

@@ -84,7 +84,9 @@ fn cut<T, V>(
     query: &Query,
     value: fn(V) -> SortValue,
 ) -> (Vec<T>, String) {
-    let beyond = (rows.len() > query.size as usize).then(|| rows.pop()).flatten();
+    let beyond = (rows.len() > query.size as usize)
+        .then(|| rows.pop())
+        .flatten();
     let next = beyond.map(|row| query.token(value(row.value), row.id));
     let items = rows.into_iter().map(|row| row.item).collect();
     (items, next.unwrap_or_default())
@@ -109,12 +111,25 @@ pub(crate) fn page_statement(
     let key = query.fields.key;
     let column = query.sort.field.column;
     let mut builder = Builder::new("SELECT ");
-    builder.push(select.columns).push(", ").push(column).push(" AS page_value FROM ");
+    builder
+        .push(select.columns)
+        .push(", ")
+        .push(column)
+        .push(" AS page_value FROM ");
     builder.push(select.from);
     conditions(&mut builder, select, parent, query);
     if let Some(start) = &query.start {
-        let sign = if query.sort.descending { ") <= (" } else { ") >= (" };
-        builder.push(" AND (").push(column).push(", ").push(key).push(sign);
+        let sign = if query.sort.descending {
+            ") <= ("
+        } else {
+            ") >= ("
+        };
+        builder
+            .push(" AND (")
+            .push(column)
+            .push(", ")
+            .push(key)
+            .push(sign);
         match &start.value {
             SortValue::Number(number) => builder.bind(*number),
             SortValue::Text(text) => builder.bind(text.as_str()),
@@ -155,14 +170,19 @@ fn conditions(
 fn condition(builder: &mut Builder, column: &'static str, test: &Test) {
     match test {
         Test::Text(compare, text) => {
-            builder.push(column).push(sign(*compare)).bind(text.as_str());
+            builder
+                .push(column)
+                .push(sign(*compare))
+                .bind(text.as_str());
         }
         Test::TextIn(texts) if texts.is_empty() => {
             builder.push("1 = 0");
         }
         Test::TextIn(texts) => {
             builder.push(column).push(" IN (");
-            builder.bind_list(texts.iter().map(String::as_str)).push(")");
+            builder
+                .bind_list(texts.iter().map(String::as_str))
+                .push(")");
         }
         // With the collation "C", ILIKE folds ASCII letters only, as LIKE does on SQLite.
         Test::Contains(text) => {
@@ -201,11 +221,21 @@ fn time(builder: &mut Builder, column: &'static str, compare: Compare, seconds: 
     match compare {
         Compare::Equal => {
             builder.push("(").push(column).push(" >= ").bind(first);
-            builder.push(" AND ").push(column).push(" < ").bind(after).push(")");
+            builder
+                .push(" AND ")
+                .push(column)
+                .push(" < ")
+                .bind(after)
+                .push(")");
         }
         Compare::NotEqual => {
             builder.push("(").push(column).push(" < ").bind(first);
-            builder.push(" OR ").push(column).push(" >= ").bind(after).push(")");
+            builder
+                .push(" OR ")
+                .push(column)
+                .push(" >= ")
+                .bind(after)
+                .push(")");
         }
         Compare::Greater => {
             builder.push(column).push(" >= ").bind(after);

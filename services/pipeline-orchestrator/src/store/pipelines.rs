@@ -11,13 +11,13 @@ use super::specs;
 use super::sql as text;
 use crate::domain::{Pipeline, Query, Version};
 
-const LIST: Select = Select {
+pub(super) const LIST: Select = Select {
     columns: text::PIPELINE_COLUMNS,
     from: "pipelines",
     base: "1 = 1",
 };
 
-const LIST_VERSIONS: Select = Select {
+pub(super) const LIST_VERSIONS: Select = Select {
     columns: text::VERSION_COLUMNS,
     from: text::VERSION_FROM,
     base: "1 = 1",
@@ -43,7 +43,8 @@ async fn insert_tags(
     tags: &BTreeMap<String, String>,
 ) -> Result<(), Error> {
     for (tag, content) in tags {
-        conn.execute(text::INSERT_TAG, args![id, tag, content]).await?;
+        conn.execute(text::INSERT_TAG, args![id, tag, content])
+            .await?;
     }
     Ok(())
 }
@@ -55,7 +56,8 @@ pub(crate) async fn get(conn: &mut Conn, id: PipelineId) -> Result<Option<Pipeli
 
 /// The pipeline of a name.
 pub(crate) async fn by_name(conn: &mut Conn, name: &str) -> Result<Option<Pipeline>, Error> {
-    conn.fetch_optional(text::GET_PIPELINE_BY_NAME, args![name]).await
+    conn.fetch_optional(text::GET_PIPELINE_BY_NAME, args![name])
+        .await
 }
 
 /// A page of pipelines.
@@ -66,7 +68,11 @@ pub(crate) async fn list(conn: &mut Conn, query: &Query) -> Result<Page<Pipeline
 /// Writes the display name and the tags.
 pub(crate) async fn update(conn: &mut Conn, pipeline: &Pipeline) -> Result<(), Error> {
     let tags = tags_text(&pipeline.tags)?;
-    conn.execute(text::UPDATE_PIPELINE, args![pipeline.id, &pipeline.display_name, tags]).await?;
+    conn.execute(
+        text::UPDATE_PIPELINE,
+        args![pipeline.id, &pipeline.display_name, tags],
+    )
+    .await?;
     conn.execute(text::DELETE_TAGS, args![pipeline.id]).await?;
     insert_tags(conn, pipeline.id, &pipeline.tags).await
 }
@@ -127,7 +133,8 @@ pub(crate) async fn update_version(conn: &mut Conn, version: &Version) -> Result
 
 /// Removes a version, and its specification unless a run executes it.
 pub(crate) async fn delete_version(conn: &mut Conn, version: &Version) -> Result<(), Error> {
-    conn.execute(text::DELETE_VERSION, args![version.id]).await?;
+    conn.execute(text::DELETE_VERSION, args![version.id])
+        .await?;
     specs::forget(conn, &version.spec.hash).await
 }
 

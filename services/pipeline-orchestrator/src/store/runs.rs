@@ -6,22 +6,18 @@ use sql::{Conn, Error, args};
 
 use super::lists::{self, Page, Select};
 use super::rows::{ListedRun, time_or_zero};
-use super::sql as text;
 use super::specs;
+use super::sql as text;
 use crate::domain::{Query, Run, RunRecord, Source, Spec, StorageState, shown_state};
 
-const LIST: Select = Select {
+pub(super) const LIST: Select = Select {
     columns: text::LISTED_RUN_COLUMNS,
     from: text::LISTED_RUN_FROM,
     base: "NOT runs.deleting",
 };
 
 /// Adds a run with the specification that it executes.
-pub(crate) async fn insert(
-    conn: &mut Conn,
-    record: &RunRecord,
-    spec: &Spec,
-) -> Result<(), Error> {
+pub(crate) async fn insert(conn: &mut Conn, record: &RunRecord, spec: &Spec) -> Result<(), Error> {
     specs::keep(conn, spec).await?;
     let run = &record.run;
     let (pipeline, version) = match record.source {
@@ -96,12 +92,17 @@ pub(crate) async fn set_storage(
     id: RunId,
     state: StorageState,
 ) -> Result<bool, Error> {
-    Ok(conn.execute(text::SET_RUN_STORAGE, args![id, state.as_str()]).await? > 0)
+    Ok(conn
+        .execute(text::SET_RUN_STORAGE, args![id, state.as_str()])
+        .await?
+        > 0)
 }
 
 /// Puts all runs of an experiment away.
 pub(crate) async fn archive_of(conn: &mut Conn, experiment: ExperimentId) -> Result<(), Error> {
-    conn.execute(text::ARCHIVE_RUNS_OF_EXPERIMENT, args![experiment]).await.map(drop)
+    conn.execute(text::ARCHIVE_RUNS_OF_EXPERIMENT, args![experiment])
+        .await
+        .map(drop)
 }
 
 /// Asks for the end of a run; false when it has ended or is gone.
@@ -111,7 +112,10 @@ pub(crate) async fn request_cancel(
     now: Timestamp,
     reason: &str,
 ) -> Result<bool, Error> {
-    Ok(conn.execute(text::REQUEST_CANCEL, args![id, now, reason]).await? > 0)
+    Ok(conn
+        .execute(text::REQUEST_CANCEL, args![id, now, reason])
+        .await?
+        > 0)
 }
 
 /// Marks a run as being removed: from now on no client sees it. False when there is none.
@@ -120,7 +124,10 @@ pub(crate) async fn request_delete(
     id: RunId,
     keep_artifacts: bool,
 ) -> Result<bool, Error> {
-    Ok(conn.execute(text::REQUEST_DELETE, args![id, keep_artifacts]).await? > 0)
+    Ok(conn
+        .execute(text::REQUEST_DELETE, args![id, keep_artifacts])
+        .await?
+        > 0)
 }
 
 /// Removes the row of a run with its tasks and uses of artifacts, and its specification unless it is still needed.
@@ -139,10 +146,14 @@ pub(crate) async fn open(conn: &mut Conn) -> Result<Vec<RunId>, Error> {
     ids.into_iter().map(parse).collect()
 }
 
-
 /// The names of the states that a run entered, for filters.
 fn history(run: &Run) -> String {
-    let names: Vec<&str> = run.body.history.iter().map(|entered| entered.status.as_str()).collect();
+    let names: Vec<&str> = run
+        .body
+        .history
+        .iter()
+        .map(|entered| entered.status.as_str())
+        .collect();
     names.join(" ")
 }
 

@@ -19,6 +19,8 @@ pub(crate) async fn take(conn: &mut Conn, sequence: Sequence, count: i64) -> Res
         Sequence::Tasks => "tasks",
         Sequence::Artifacts => "artifacts",
     };
-    let next: i64 = conn.fetch_one(text::TAKE_NUMBERS, args![name, count]).await?;
+    let next: i64 = conn
+        .fetch_one(text::TAKE_NUMBERS, args![name, count])
+        .await?;
     Ok(next - count)
 }

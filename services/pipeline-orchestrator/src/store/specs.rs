@@ -7,7 +7,9 @@ use crate::domain::Spec;
 
 /// Keeps a specification until nothing refers to it.
 pub(crate) async fn keep(conn: &mut Conn, spec: &Spec) -> Result<(), Error> {
-    conn.execute(text::KEEP_SPEC, args![&spec.hash, &spec.body]).await.map(drop)
+    conn.execute(text::KEEP_SPEC, args![&spec.hash, &spec.body])
+        .await
+        .map(drop)
 }
 
 /// The text of a specification.

@@ -87,7 +87,8 @@ pub(crate) async fn page(
     after: TaskId,
     limit: u32,
 ) -> Result<Vec<TaskRecord>, Error> {
-    conn.fetch_all(statements::TASKS_PAGE, args![run, after, limit]).await
+    conn.fetch_all(statements::TASKS_PAGE, args![run, after, limit])
+        .await
 }
 
 /// The tasks of a run that changed after a version, at most `limit` after (version, id).
@@ -97,7 +98,11 @@ pub(crate) async fn changed(
     after: (i64, TaskId),
     limit: u32,
 ) -> Result<Vec<TaskRecord>, Error> {
-    conn.fetch_all(statements::TASKS_CHANGED, args![run, after.0, after.1, limit]).await
+    conn.fetch_all(
+        statements::TASKS_CHANGED,
+        args![run, after.0, after.1, limit],
+    )
+    .await
 }
 
 /// The task of an id.
@@ -106,7 +111,8 @@ pub(crate) async fn by_id(
     run: RunId,
     id: TaskId,
 ) -> Result<Option<TaskRecord>, Error> {
-    conn.fetch_optional(statements::TASK_BY_ID, args![run, id]).await
+    conn.fetch_optional(statements::TASK_BY_ID, args![run, id])
+        .await
 }
 
 /// The task of a path.
@@ -115,7 +121,8 @@ pub(crate) async fn by_path(
     run: RunId,
     path: &str,
 ) -> Result<Option<TaskRecord>, Error> {
-    conn.fetch_optional(statements::TASK_BY_PATH, args![run, path]).await
+    conn.fetch_optional(statements::TASK_BY_PATH, args![run, path])
+        .await
 }
 
 /// At most two tasks of a name: enough to see that it is not unique.
@@ -124,5 +131,6 @@ pub(crate) async fn by_name(
     run: RunId,
     name: &str,
 ) -> Result<Vec<TaskRecord>, Error> {
-    conn.fetch_all(statements::TASKS_BY_NAME, args![run, name]).await
+    conn.fetch_all(statements::TASKS_BY_NAME, args![run, name])
+        .await
 }

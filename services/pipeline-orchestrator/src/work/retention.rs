@@ -30,9 +30,9 @@ impl Reconciler for Retention {
         let micros = i64::try_from(self.keep.as_micros()).unwrap_or(i64::MAX);
         let now = self.clock.now().as_micros();
         let before = clock::Timestamp::from_micros(now.saturating_sub(micros));
-        let purge = self.db.write(move |conn| {
-            Box::pin(async move { idempotency::purge(conn, before).await })
-        });
+        let purge = self
+            .db
+            .write(move |conn| Box::pin(async move { idempotency::purge(conn, before).await }));
         match purge.await {
             Ok(changed) => {
                 self.metrics.answers_purged.inc_by(changed);
