@@ -28,9 +28,16 @@ pub(crate) fn request(namespace: &str, spec: LaunchSpec) -> runner::LaunchReques
         output_parameters: spec
             .output_parameters
             .into_iter()
-            .map(|(name, kind)| step::OutputParameter { name, r#type: parameter_type(kind).into() })
+            .map(|(name, kind)| step::OutputParameter {
+                name,
+                r#type: parameter_type(kind).into(),
+            })
             .collect(),
-        output_artifacts: spec.output_artifacts.into_iter().map(output_artifact).collect(),
+        output_artifacts: spec
+            .output_artifacts
+            .into_iter()
+            .map(output_artifact)
+            .collect(),
         placeholders: spec.placeholders.into_iter().collect(),
         declared_inputs: spec.declared_inputs,
     };
@@ -48,7 +55,10 @@ pub(crate) fn request(namespace: &str, spec: LaunchSpec) -> runner::LaunchReques
     let workload = runner::WorkloadSpec {
         namespace: namespace.to_owned(),
         owner: owner(spec.run_id),
-        labels: labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        labels: labels
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
         image: spec.settings.image,
         step: Some(step),
         env: spec
@@ -69,29 +79,47 @@ pub(crate) fn request(namespace: &str, spec: LaunchSpec) -> runner::LaunchReques
         placement,
         ..Default::default()
     };
-    runner::LaunchRequest { id: spec.workload_id.into(), spec: Some(workload) }
+    runner::LaunchRequest {
+        id: spec.workload_id.into(),
+        spec: Some(workload),
+    }
 }
 
 /// A lightweight component becomes a function with requirements; anything else stays a command.
 fn program(spec: &LaunchSpec) -> (step::step::Program, Option<runner::PythonRequirements>) {
     let Some(found) = ::step::template::recognise(&spec.command, &spec.args) else {
         let private = ::step::template::installs_packages(&spec.command, &spec.args);
-        let python =
-            private.then(|| runner::PythonRequirements { private: true, ..Default::default() });
-        let command =
-            step::Command { command: spec.command.clone(), args: spec.args.clone() };
+        let python = private.then(|| runner::PythonRequirements {
+            private: true,
+            ..Default::default()
+        });
+        let command = step::Command {
+            command: spec.command.clone(),
+            args: spec.args.clone(),
+        };
         return (step::step::Program::Command(command), python);
     };
+    // A component that does not install kfp expects its image to have one, whichever, or installs its own.
+    let own = found.packages.iter().any(|package| names_kfp(package));
+    let default = if own { "" } else { "kfp" };
     let python = runner::PythonRequirements {
         packages: found.packages,
-        // A component that does not install kfp expects its image to have one, whichever.
-        kfp: found.kfp.unwrap_or_else(|| "kfp".to_owned()),
+        kfp: found.kfp.unwrap_or_else(|| default.to_owned()),
         index_urls: found.index_urls,
         trusted_hosts: found.trusted_hosts,
         private: false,
     };
-    let function = step::PythonFunction { source: found.source, function: found.function };
+    let function = step::PythonFunction {
+        source: found.source,
+        function: found.function,
+    };
     (step::step::Program::PythonFunction(function), Some(python))
+}
+
+/// Whether a pip requirement is for the package `kfp` itself, such as `kfp==2.9.0` or `kfp[kubernetes]`.
+fn names_kfp(requirement: &str) -> bool {
+    let rest = requirement.trim().strip_prefix("kfp");
+    rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || "-_.".contains(c)))
 }
 
 fn output_artifact(output: OutputSpec) -> step::OutputArtifact {
@@ -103,7 +131,11 @@ fn output_artifact(output: OutputSpec) -> step::OutputArtifact {
         schema_title: declared.artifact_type.schema_title,
         schema_version: declared.artifact_type.schema_version,
         instance_schema: declared.artifact_type.instance_schema,
-        metadata_json: if empty { String::new() } else { declared.metadata.to_string() },
+        metadata_json: if empty {
+            String::new()
+        } else {
+            declared.metadata.to_string()
+        },
         list: declared.list,
     }
 }
@@ -137,9 +169,9 @@ pub(crate) fn update(workload: runner::Workload) -> Option<WorkloadUpdate> {
         }
     };
     let state = match (workload.state(), report) {
-        (runner::State::Unspecified | runner::State::Queued, _) => {
-            WorkloadState::Queued { position: workload.queue_position }
-        }
+        (runner::State::Unspecified | runner::State::Queued, _) => WorkloadState::Queued {
+            position: workload.queue_position,
+        },
         (runner::State::Preparing, _) => WorkloadState::Preparing,
         (runner::State::Running, _) => WorkloadState::Running,
         (runner::State::Stopping, _) => WorkloadState::Stopping,
@@ -176,8 +208,11 @@ fn report(result: &step::StepResult) -> Result<StepReport, String> {
     }
     let mut artifacts = Vec::with_capacity(result.artifacts.len());
     for output in &result.artifacts {
-        let produced: Result<Vec<ProducedArtifact>, String> =
-            output.artifacts.iter().map(|artifact| produced(&output.name, artifact)).collect();
+        let produced: Result<Vec<ProducedArtifact>, String> = output
+            .artifacts
+            .iter()
+            .map(|artifact| produced(&output.name, artifact))
+            .collect();
         artifacts.push((output.name.clone(), produced?));
     }
     let usage = result.usage.unwrap_or_default();
@@ -226,7 +261,22 @@ mod tests {
     use super::*;
 
     fn workload(state: runner::State, result: Option<step::StepResult>) -> runner::Workload {
-        runner::Workload { id: "r.1.1".to_owned(), state: state.into(), result, ..Default::default() }
+        runner::Workload {
+            id: "r.1.1".to_owned(),
+            state: state.into(),
+            result,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_component_that_brings_kfp_gets_no_other() {
+        for own in ["kfp", "kfp==2.9.0", " kfp[kubernetes]>=2", "kfp @ file:///kfp.whl"] {
+            assert!(names_kfp(own), "{own}");
+        }
+        for other in ["kfp-kubernetes", "kfpx", "numpy", "kfp_server_api==2"] {
+            assert!(!names_kfp(other), "{other}");
+        }
     }
 
     #[test]
@@ -239,7 +289,10 @@ mod tests {
             value_json: "{".to_owned(),
             ..Default::default()
         };
-        let result = step::StepResult { parameters: vec![parameter], ..Default::default() };
+        let result = step::StepResult {
+            parameters: vec![parameter],
+            ..Default::default()
+        };
         let broken = update(workload(runner::State::Succeeded, Some(result))).unwrap();
         assert_eq!(broken.state, WorkloadState::Failed(None));
         assert!(broken.message.contains("`n`"), "{}", broken.message);
