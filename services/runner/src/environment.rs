@@ -49,6 +49,8 @@ pub(crate) fn base(config: &Config, own: &[(String, String)]) -> Vec<(String, St
         ),
         ("HOME", "/"),
         ("LANG", "C.UTF-8"),
+        // A line that a Python program prints is in its log at once.
+        ("PYTHONUNBUFFERED", "1"),
     ];
     for (name, value) in defaults {
         if !chosen.iter().any(|(known, _)| known == name) {
