@@ -29,7 +29,7 @@ pub enum Error {
     NeedsHttp2,
     /// The name in `Host` is not one of this server.
     #[error(
-        "the host {0:?} is not one that this server answers for; start it with `--allowed-host` to add a name"
+        "the host {0:?} is not one that this server answers for; add it to `allowed_hosts` of the section `gateway` of the configuration"
     )]
     Host(String),
     /// The request comes from another web page.
