@@ -189,6 +189,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(
+        clippy::type_complexity,
+        reason = "a table says what it holds where it stands"
+    )]
     fn pages_of_other_origins_are_kept_out() {
         let table: &[(&[(&str, &str)], bool, bool)] = &[
             (&[], true, true),

@@ -67,6 +67,7 @@ pub struct Reader<'s> {
     limits: Limits,
     depth: usize,
     path: Vec<Step>,
+    emptied: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -84,7 +85,13 @@ impl<'s> Reader<'s> {
             limits,
             depth: 0,
             path: Vec::new(),
+            emptied: Vec::new(),
         }
+    }
+
+    /// The paths of map fields that were given without entries, which the message itself cannot tell from absent ones.
+    pub fn emptied(&self) -> &[String] {
+        &self.emptied
     }
 
     /// The message.
@@ -526,7 +533,14 @@ impl<'de> Visitor<'de> for MapVisitor<'_, '_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, source: A) -> Result<(), A::Error> {
-        entries(self.0.reader, self.0.field, source)
+        let FieldSeed { reader, field } = self.0;
+        let before = reader.out.len();
+        entries(reader, field, source)?;
+        if reader.out.len() == before {
+            let path = reader.path_text();
+            reader.emptied.push(path);
+        }
+        Ok(())
     }
 }
 

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Method, Response};
 use rpc::Context;
 use runtime::Shutdown;
 use tonic::body::Body;
+use tonic::metadata::MetadataValue;
 
 use super::dialect::{Dialect, Failure};
 use super::routes::{BodyRule, Rpc};
@@ -20,6 +21,15 @@ use crate::json::{self, MessageId, Reader, Schema};
 
 /// Messages from this size on are translated off the threads that serve connections, in bytes.
 const HEAVY: usize = 256 * 1024;
+
+/// Kubeflow's word for `"tags": {}` in an update, which a message cannot tell from tags that are not given.
+const CLEAR_TAGS: &str = "x-clear-tags";
+
+/// A request message, and what it cannot say.
+struct Message {
+    bytes: Bytes,
+    clears_tags: bool,
+}
 
 /// Translates requests by the rules of the contracts.
 #[derive(Debug, Clone)]
@@ -57,13 +67,18 @@ impl Transcoder {
             .await??
         };
         if rpc.streams {
-            let mut request = context.stream_request(message);
+            let mut request = context.stream_request(message.bytes);
             forward(&parts.headers, &mut request);
             let answer = rpc::raw::server_streaming(channel, rpc.path.clone(), request).await?;
             return Ok(self.stream(rpc.output, Dialect::of_path(parts.uri.path()), answer));
         }
-        let mut request = context.request(self.unary_timeout, message);
+        let mut request = context.request(self.unary_timeout, message.bytes);
         forward(&parts.headers, &mut request);
+        if message.clears_tags && parts.method == Method::PATCH {
+            request
+                .metadata_mut()
+                .insert(CLEAR_TAGS, MetadataValue::from_static("true"));
+        }
         let call = rpc::raw::unary(channel, rpc.path.clone(), request);
         let answer = tokio::time::timeout(self.unary_timeout, call)
             .await
@@ -104,7 +119,7 @@ impl Transcoder {
         query: Option<&str>,
         bytes: &[u8],
         variables: &[&str],
-    ) -> Result<Bytes, Error> {
+    ) -> Result<Message, Error> {
         let schema = &*self.schema;
         let mut reader = Reader::new(schema, self.limits);
         // With body `*` every field that the path does not bind is in the body.
@@ -131,7 +146,17 @@ impl Transcoder {
                 reader.text(&path, &url::segment(text)?)?;
             }
         }
-        Ok(reader.finish().into())
+        let clears_tags = match &rpc.body {
+            BodyRule::Field(field) => reader
+                .emptied()
+                .iter()
+                .any(|path| path.strip_prefix(field.as_str()) == Some(".tags")),
+            _ => false,
+        };
+        Ok(Message {
+            bytes: reader.finish().into(),
+            clears_tags,
+        })
     }
 
     /// Query parameters by field path, snake_case or camelCase. An empty value means that the field is not set, since
@@ -248,7 +273,7 @@ pub(crate) async fn aside<T: Send + 'static>(
 
 /// The headers that mean something to services: the key against repetition, and Kubeflow's word to clear tags.
 pub(crate) fn forward<T>(headers: &HeaderMap, request: &mut tonic::Request<T>) {
-    for name in ["idempotency-key", "x-clear-tags"] {
+    for name in ["idempotency-key", CLEAR_TAGS] {
         let value = headers
             .get(name)
             .and_then(|value| value.to_str().ok()?.parse().ok());

@@ -9,8 +9,11 @@ pub(crate) fn segment(text: &str) -> Result<Cow<'_, str>, Error> {
     decode(text, false)
 }
 
+/// A decoded name and its value.
+pub(crate) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
 /// Splits a query string into names and values, both decoded. `+` is a space, as forms and Python's urllib write it.
-pub(crate) fn query(text: &str) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, Error> {
+pub(crate) fn query(text: &str) -> Result<Vec<Pair<'_>>, Error> {
     text.split('&')
         .filter(|pair| !pair.is_empty())
         .map(|pair| {

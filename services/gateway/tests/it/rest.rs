@@ -215,3 +215,21 @@ async fn every_answer_carries_an_id_and_headers_that_bind_browsers() {
     assert_eq!(metadata.get("x-request-id").unwrap(), "mine-1");
     assert_eq!(metadata.get("idempotency-key").unwrap(), "k1");
 }
+
+#[tokio::test]
+async fn tags_that_are_given_empty_are_cleared() {
+    let gateway = gateway();
+    let path = "/apis/v2beta1/pipelines/p1";
+    for (body, expected) in [
+        (r#"{"tags":{}}"#, true),
+        (r#"{"tags":{"a":""}}"#, false),
+        ("{}", false),
+    ] {
+        gateway.json("PATCH", path, body).await;
+        let metadata = gateway.fake.metadata.lock().unwrap();
+        let found = metadata
+            .get("x-clear-tags")
+            .is_some_and(|value| value == "true");
+        assert_eq!(found, expected, "{body}");
+    }
+}
