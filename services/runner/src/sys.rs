@@ -161,28 +161,56 @@ fn runs_agent(pid: i32, lock: &Path) -> bool {
         .any(|word| word == dir.as_os_str().as_encoded_bytes())
 }
 
-/// Processes whose environment contains the text `entry`, such as `FLUMINA_ATTEMPT=x`.
-pub(crate) fn processes_with(entry: &str) -> Vec<i32> {
+/// How the processes of a workload are known.
+#[derive(Debug, Clone)]
+pub(crate) struct Mark {
+    entry: Vec<u8>,
+    /// Its folder for temporary files, and how the same folder ends in any data directory.
+    own_tmp: Vec<u8>,
+    any_tmp: Vec<u8>,
+}
+
+impl Mark {
+    /// Processes of the workload `id` in the directory `dir`, and not those of the same id in a copy of it elsewhere:
+    /// a restored backup must not harm the original.
+    pub(crate) fn new(id: &str, dir: &Path) -> Self {
+        Self {
+            entry: format!("FLUMINA_ATTEMPT={id}").into_bytes(),
+            own_tmp: dir.join("tmp").into_os_string().into_encoded_bytes(),
+            any_tmp: format!("/{id}/tmp").into_bytes(),
+        }
+    }
+
+    fn is_on(&self, pid: i32) -> bool {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let mut marked = false;
+        for item in environment.split(|byte| *byte == 0) {
+            marked |= item == self.entry;
+            if let Some(tmp) = item.strip_prefix(b"TMPDIR=")
+                && tmp.ends_with(&self.any_tmp)
+                && tmp != self.own_tmp
+            {
+                return false;
+            }
+        }
+        marked
+    }
+}
+
+fn marked_processes(mark: &Mark) -> Vec<i32> {
     let Ok(list) = fs::read_dir("/proc") else {
         return Vec::new();
     };
     list.flatten()
         .filter_map(|item| item.file_name().to_str()?.parse::<i32>().ok())
-        .filter(|pid| has_entry(*pid, entry))
+        .filter(|pid| mark.is_on(*pid))
         .collect()
 }
 
-fn has_entry(pid: i32, entry: &str) -> bool {
-    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment
-        .split(|byte| *byte == 0)
-        .any(|item| item == entry.as_bytes())
-}
-
-/// Sends SIGKILL to every process with `entry` in its environment and returns how many there were.
-pub(crate) fn kill_processes_with(entry: &str) -> usize {
+/// Sends SIGKILL to every process of a workload and returns how many there were.
+pub(crate) fn kill_marked(mark: &Mark) -> usize {
     let mut killed = 0;
-    for pid in processes_with(entry) {
+    for pid in marked_processes(mark) {
         let Some(raw) = Pid::from_raw(pid) else {
             continue;
         };
@@ -190,7 +218,7 @@ pub(crate) fn kill_processes_with(entry: &str) -> usize {
             continue;
         };
         // The number may have been given away before it was opened; what is open now is what is looked at.
-        if has_entry(pid, entry) {
+        if mark.is_on(pid) {
             killed += 1;
             if let Err(error) = rustix::process::pidfd_send_signal(&fd, Signal::KILL) {
                 tracing::debug!(pid, %error, "a survivor was gone before its signal");

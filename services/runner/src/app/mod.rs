@@ -249,10 +249,10 @@ impl Runner {
 
     /// Kills everything that has the workload's id in its environment; false when something does not go away.
     pub(crate) async fn kill_survivors(&self, id: &WorkloadId) -> bool {
-        let entry = format!("FLUMINA_ATTEMPT={id}");
+        let mark = sys::Mark::new(id.as_str(), &self.0.files.dir(id));
         for _ in 0..500 {
-            let scan = entry.clone();
-            let killed = tokio::task::spawn_blocking(move || sys::kill_processes_with(&scan)).await;
+            let mark = mark.clone();
+            let killed = tokio::task::spawn_blocking(move || sys::kill_marked(&mark)).await;
             match killed {
                 Ok(0) => return true,
                 Ok(count) => tracing::info!(%id, count, "killed survivors of a workload"),
