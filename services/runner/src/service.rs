@@ -162,6 +162,8 @@ impl Service {
         supervisor.spawn(Kind::HELPER, "places", move |shutdown| {
             runner.clone().tell_places(shutdown)
         });
+        let runner = self.runner.clone();
+        supervisor.spawn(Kind::HELPER, "collect", move |_| runner.clone().collect());
         self.runner.restore().await?;
         self.ready.ready();
         tracing::info!(node = self.runner.node_id(), "runner is ready");

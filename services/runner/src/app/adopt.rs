@@ -46,6 +46,19 @@ impl Runner {
         Ok(())
     }
 
+    /// Removes what nobody needs any more, every hour.
+    pub(crate) async fn collect(self) -> Result<(), Error> {
+        const PERIOD: std::time::Duration = std::time::Duration::from_secs(3600);
+        const KEEP_MARKS: i64 = 30 * 86_400 * 1_000_000;
+        loop {
+            self.collect_environments().await?;
+            let before = self.0.clock.now().as_micros() - KEEP_MARKS;
+            let before = clock::Timestamp::from_micros(before);
+            self.0.store.expire_marks(before).await?;
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+
     async fn adopt(&self, record: Record, request: Option<WorkloadSpec>) {
         let id = record.id.clone();
         let stop = match (record.deleting, record.state) {
@@ -119,9 +132,4 @@ impl Runner {
             }
         });
     }
-}
-
-impl Runner {
-    /// Placeholder until environments exist: nothing is built.
-    pub(super) fn prepare_environment(&self, _id: &ids::WorkloadId) {}
 }

@@ -25,7 +25,11 @@ impl Runner {
             // Whoever asked for the end said why; the agent knows only that somebody did.
             let stopped = record.state == State::Stopping
                 && matches!(ending.event, Event::EndStopped | Event::Lose);
-            let message = if stopped { record.message.clone() } else { ending.message };
+            let message = if stopped {
+                record.message.clone()
+            } else {
+                ending.message
+            };
             if !self.advance(&mut record, ending.event, &ending.reason, &message) {
                 return;
             }

@@ -40,11 +40,6 @@ impl Files {
         }
     }
 
-    /// All workloads' directories.
-    pub(crate) fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// A workload's directory. One level of folders keeps each small: ids of a run share their beginning, so the
     /// level comes from a digest.
     pub(crate) fn dir(&self, id: &WorkloadId) -> PathBuf {

@@ -43,8 +43,8 @@ impl Runner {
             self.advance(
                 &mut record,
                 Event::Prepare,
-                "PREPARING",
-                "its Python environment is looked up",
+                "BUILDING_ENVIRONMENT",
+                "its Python environment is being built",
             );
         } else {
             record.reason = Why::Line.reason().to_owned();
@@ -92,6 +92,39 @@ impl Runner {
         Ok(self.live_record(&id).unwrap_or(record))
     }
 
+    /// Starts a workload of the runner's own at once, without admission.
+    pub(super) async fn launch_now(
+        &self,
+        id: WorkloadId,
+        spec: WorkloadSpec,
+        ask: Ask,
+        plan: Plan,
+    ) -> Result<(), Error> {
+        let mut record = self.new_record(id.clone(), &spec, &plan);
+        self.mark_admitted(&mut record);
+        let inserted = self.0.store.insert(&record, spec.encode_to_vec()).await?;
+        if !matches!(inserted, Inserted::New) {
+            return Ok(());
+        }
+        let placed = self.place(&id, &spec, &plan);
+        let live = Live {
+            record: record.clone(),
+            request: Some(Arc::new(spec)),
+            ask: ask.clone(),
+            plan: Arc::new(plan),
+            process: None,
+            signal: watch::Sender::new(Signal::default()),
+        };
+        {
+            let mut set = self.live();
+            set.scheduler.hold(&ask);
+            set.workloads.insert(id.clone(), live);
+        }
+        self.publish(record);
+        self.drive(&id, run::First::Placed(placed));
+        Ok(())
+    }
+
     pub(super) fn new_record(&self, id: WorkloadId, spec: &WorkloadSpec, plan: &Plan) -> Record {
         let now = self.0.clock.now();
         Record {
@@ -127,6 +160,7 @@ impl Runner {
 
     /// Puts a workload into the queue and starts whatever may start now.
     pub(super) async fn enqueue(&self, ask: Ask) {
+        let gang = ask.gang.as_ref().map(|_| ask.id.clone());
         let (admitted, impossible) = {
             let mut live = self.live();
             // It may have been stopped since.
@@ -143,12 +177,42 @@ impl Runner {
             }
             (self.admit(&mut live), impossible)
         };
+        if let Some(gang) = gang {
+            self.expire_gang(gang);
+        }
         self.begin(admitted, Vec::new()).await;
         for ask in impossible {
             let message = "its gang asks for more than this machine has, all members together";
             self.fail(&ask.id, "GANG_TOO_LARGE", message).await;
         }
         self.queue_changed();
+    }
+
+    /// Fails a member of a gang whose others do not come.
+    fn expire_gang(&self, id: WorkloadId) {
+        let runner = self.clone();
+        let limit = std::time::Duration::from_secs(self.0.config.gang_wait_seconds);
+        self.spawn("gang", async move {
+            tokio::time::sleep(limit).await;
+            let waits = runner.live_record(&id).is_some_and(|record| {
+                let place = runner.place_in_queue(&record);
+                place.is_some_and(|(_, why)| why == Why::Gang)
+            });
+            if waits && runner.leave_queue(&id) {
+                let message = "the other members of its gang did not come";
+                runner.fail(&id, "GANG_INCOMPLETE", message).await;
+            }
+        });
+    }
+
+    /// Takes a workload out of the queue; whether it was there.
+    fn leave_queue(&self, id: &WorkloadId) -> bool {
+        let mut live = self.live();
+        let found = live.workloads.get(id);
+        let Some(namespace) = found.map(|live| live.ask.namespace.clone()) else {
+            return false;
+        };
+        live.scheduler.remove(&namespace, id)
     }
 
     /// Returns what a workload that does not run after all had reserved.

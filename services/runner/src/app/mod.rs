@@ -3,6 +3,7 @@
 mod adopt;
 mod agent_abort;
 mod end;
+mod environments;
 pub(crate) mod files;
 mod hub;
 mod launch;
@@ -12,6 +13,7 @@ mod read;
 mod run;
 mod stop;
 mod usage;
+mod venv;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -62,6 +64,7 @@ pub(crate) struct Inner {
     id_locks: Vec<tokio::sync::Mutex<()>>,
     hub: hub::Hub,
     growth: logs::Growth,
+    environments: environments::Environments,
     queue_changed: tokio::sync::Notify,
     /// An abort point of agents, for fault tests.
     agent_abort: Option<agent_abort::AgentAbort>,
@@ -144,8 +147,12 @@ impl Runner {
                 .collect(),
             hub: hub::Hub::default(),
             growth: logs::Growth::new()?,
+            environments: environments::Environments::default(),
             queue_changed: tokio::sync::Notify::new(),
-            agent_abort: parts.agent_abort.as_deref().map(agent_abort::AgentAbort::parse),
+            agent_abort: parts
+                .agent_abort
+                .as_deref()
+                .map(agent_abort::AgentAbort::parse),
             _data_lock: parts.data_lock,
         })))
     }

@@ -12,10 +12,11 @@ use api_step::v1::step::Program;
 use api_step::v1::{Assignment, EnvVar};
 use ids::WorkloadId;
 
-use super::Runner;
+use super::{Runner, venv};
 use crate::api::validate::Wanted;
 use crate::domain::admission::Amount;
 use crate::domain::image::{self, Meaning};
+use crate::domain::python;
 use crate::error::Error;
 
 /// How a workload runs here.
@@ -26,13 +27,25 @@ pub(crate) struct Plan {
     /// Directories that come first on PATH.
     pub(crate) path_prefix: Vec<PathBuf>,
     /// The environment that is needed and not yet resolved into the two above.
-    pub(crate) environment: Option<String>,
+    pub(crate) environment: Option<python::Wanted>,
+    /// Whether the command installs packages by itself.
+    pub(crate) private: bool,
+    /// The environment of its own that is made in its directory.
+    pub(crate) venv: Option<venv::Private>,
     /// What differs from what was asked.
     pub(crate) notes: Vec<String>,
     /// 0 for no limit, in bytes.
     pub(crate) memory_limit: u64,
     /// None for no limit.
     pub(crate) timeout: Option<Duration>,
+}
+
+impl Plan {
+    /// The directories of environments that it uses.
+    pub(crate) fn environments(&self) -> Vec<PathBuf> {
+        let below = self.venv.as_ref().map(|venv| venv.over.clone());
+        self.path_prefix.iter().cloned().chain(below).collect()
+    }
 }
 
 /// A Python interpreter of this machine.
@@ -132,7 +145,7 @@ impl Runner {
             Some(Program::PythonFunction(_))
         );
         match interpreter {
-            Some(interpreter) => plan.python.clone_from(&interpreter.path),
+            Some(interpreter) => self.want_environment(spec, &interpreter, &mut plan),
             None if needs_python || spec.python.is_some() => {
                 let wanted = &self.0.config.python;
                 violations.push(FieldViolation::new(
@@ -146,6 +159,34 @@ impl Runner {
             Ok((Arc::new(plan), amount))
         } else {
             Err(Error::Invalid(violations))
+        }
+    }
+
+    /// Finds the environment that a request needs, or leaves it to be built.
+    fn want_environment(&self, spec: &WorkloadSpec, interpreter: &Interpreter, plan: &mut Plan) {
+        plan.python.clone_from(&interpreter.path);
+        let asked = spec.python.clone().unwrap_or_default();
+        let mut packages = asked.packages;
+        if let Meaning::Rule(rule) = image::meaning(&spec.image, &self.0.config.images) {
+            packages.extend(rule.packages.iter().cloned());
+        }
+        let mut wanted = python::Wanted {
+            interpreter: interpreter.path.display().to_string(),
+            version: interpreter.version.clone(),
+            packages,
+            kfp: asked.kfp,
+            index_urls: asked.index_urls,
+            trusted_hosts: asked.trusted_hosts,
+        };
+        wanted.normalize();
+        if wanted.bare() && !asked.private {
+            return;
+        }
+        plan.private = asked.private;
+        let found = self.find_environment(&wanted, asked.private);
+        plan.environment = Some(wanted);
+        if let Some(found) = found {
+            self.use_in(plan, &found);
         }
     }
 
@@ -250,7 +291,14 @@ impl Runner {
         spec: &WorkloadSpec,
         plan: &Plan,
     ) -> Result<(), Error> {
-        let assignment = self.assignment(id, spec, plan)?;
+        let mut assignment = self.assignment(id, spec, plan)?;
+        if let Some(private) = &plan.venv {
+            let dir = self.0.files.dir(id).join("venv");
+            private.make(&dir).map_err(Error::io(&dir))?;
+            let bin = dir.join("bin").display().to_string();
+            assignment.python = format!("{bin}/python");
+            assignment.path_prefix.insert(0, bin);
+        }
         self.0.files.place(id, &assignment)
     }
 

@@ -2,5 +2,6 @@
 
 pub mod admission;
 pub mod image;
+pub mod python;
 pub mod quantity;
 pub mod state;

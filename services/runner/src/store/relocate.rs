@@ -99,7 +99,12 @@ impl Mover {
         let request = row.request.map(|bytes| self.moved(SPEC, &bytes));
         let result = row.result.map(|bytes| self.moved(RESULT, &bytes));
         let spec = self.moved(SPEC, &row.spec)?;
-        Ok(args![row.id, spec, request.transpose()?, result.transpose()?])
+        Ok(args![
+            row.id,
+            spec,
+            request.transpose()?,
+            result.transpose()?
+        ])
     }
 
     /// The assignments and results in the directories of workloads.
@@ -126,7 +131,11 @@ impl Mover {
         Ok(self.message(descriptor, bytes)?)
     }
 
-    fn message(&self, descriptor: MessageDescriptor, bytes: &[u8]) -> Result<Vec<u8>, prost::DecodeError> {
+    fn message(
+        &self,
+        descriptor: MessageDescriptor,
+        bytes: &[u8],
+    ) -> Result<Vec<u8>, prost::DecodeError> {
         let mut message = DynamicMessage::decode(descriptor, bytes)?;
         self.walk(&mut message);
         Ok(message.encode_to_vec())
@@ -205,7 +214,10 @@ mod tests {
             .unwrap();
         let moved = Assignment::decode(moved.as_slice()).unwrap();
         let step = moved.step.unwrap();
-        assert_eq!(step.inputs_json, r#"{"x": {"uri": "/new/place/artifacts/a"}, "y": "/older/b"}"#);
+        assert_eq!(
+            step.inputs_json,
+            r#"{"x": {"uri": "/new/place/artifacts/a"}, "y": "/older/b"}"#
+        );
         assert_eq!(step.output_artifacts[0].uri, "/new/place/artifacts/o");
         assert_eq!(moved.working_dir, "/new/place");
         assert_eq!(moved.env[0].value, "see /old/x");

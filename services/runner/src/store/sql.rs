@@ -42,7 +42,8 @@ pub(crate) const DROP_ENVIRONMENT: &str =
     "DELETE FROM environments WHERE key = $1 AND node_id = $2 AND used_at < $3";
 
 pub(crate) const MESSAGES: &str = "SELECT id, spec, request, result FROM workloads ORDER BY id";
-pub(crate) const SET_MESSAGES: &str = "UPDATE workloads SET spec = $2, request = $3, result = $4 WHERE id = $1";
+pub(crate) const SET_MESSAGES: &str =
+    "UPDATE workloads SET spec = $2, request = $3, result = $4 WHERE id = $1";
 
 /// All of them, for the test that prepares each on both databases; [`NODE_EPOCH_SHARED`] is for PostgreSQL alone.
 pub(crate) const ALL: &[&str] = &[

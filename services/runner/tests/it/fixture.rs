@@ -22,7 +22,9 @@ pub(crate) fn agent() -> PathBuf {
         let path = Path::new(RUNNER).with_file_name("flumina-agent");
         if !path.is_file() {
             let mut build = Command::new("cargo");
-            let done = build.args(["build", "--quiet", "-p", "flumina-agent"]).status();
+            let done = build
+                .args(["build", "--quiet", "-p", "flumina-agent"])
+                .status();
             assert!(done.unwrap().success(), "cannot build the agent");
         }
         path

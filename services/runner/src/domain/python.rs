@@ -1,0 +1,144 @@
+//! Python environments: what makes two of them the same.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+/// An environment that a workload needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Wanted {
+    /// The interpreter's absolute path, without links.
+    pub interpreter: String,
+    /// Its version, such as 3.11.7.
+    pub version: String,
+    /// User packages, sorted, each once.
+    pub packages: Vec<String>,
+    /// The kfp package, kept apart from the user's; empty for none.
+    pub kfp: String,
+    /// Package indexes, the main one first; empty for the machine's setting.
+    pub index_urls: Vec<String>,
+    /// Hosts that need no certificate.
+    pub trusted_hosts: Vec<String>,
+}
+
+impl Wanted {
+    /// Sorts packages, since their order does not matter, and drops repetitions.
+    pub fn normalize(&mut self) {
+        for package in &mut self.packages {
+            *package = package.trim().to_owned();
+        }
+        self.packages.retain(|package| !package.is_empty());
+        self.packages.sort();
+        self.packages.dedup();
+        self.kfp = self.kfp.trim().to_owned();
+    }
+
+    /// Whether the bare interpreter will do.
+    pub fn bare(&self) -> bool {
+        self.packages.is_empty() && self.kfp.is_empty()
+    }
+
+    /// The name of its directory.
+    pub fn key(&self) -> String {
+        digest(&[
+            &self.interpreter,
+            &self.version,
+            &self.packages.join("\n"),
+            &self.kfp,
+            &self.index_urls.join("\n"),
+        ])
+    }
+
+    /// The name of the directory of a package that is installed by itself, without what it depends on.
+    pub fn layer(&self, requirement: &str) -> String {
+        digest(&[
+            &self.interpreter,
+            &self.version,
+            requirement,
+            &self.index_urls.join("\n"),
+        ])
+    }
+
+    /// `3.11` of `3.11.7`.
+    pub fn minor(&self) -> String {
+        self.version
+            .splitn(3, '.')
+            .take(2)
+            .collect::<Vec<_>>()
+            .join(".")
+    }
+}
+
+fn digest(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    let mut text = String::new();
+    for byte in &hash.finalize()[..12] {
+        // Writing to a String cannot fail.
+        let _infallible = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// The numbers of a pinned requirement: `kfp==2.17.0` is `[2, 17, 0]`.
+pub fn pin(requirement: &str) -> Option<Vec<u64>> {
+    let (_, version) = requirement.split_once("==")?;
+    let numbers: Option<Vec<u64>> = version
+        .trim()
+        .split('.')
+        .map(|part| part.parse().ok())
+        .collect();
+    numbers.filter(|numbers| !numbers.is_empty())
+}
+
+/// Of the installed ones, what may stand in for a pin that cannot be installed: the newest that is not older.
+pub fn stand_in<'a>(wanted: &str, installed: &'a [String]) -> Option<&'a str> {
+    let pinned = pin(wanted)?;
+    installed
+        .iter()
+        .filter_map(|other| Some((pin(other)?, other)))
+        .filter(|(version, _)| *version >= pinned)
+        .max_by(|(one, _), (other, _)| one.cmp(other))
+        .map(|(_, other)| other.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(packages: &[&str]) -> Wanted {
+        let mut wanted = Wanted {
+            interpreter: "/usr/bin/python3.11".to_owned(),
+            version: "3.11.7".to_owned(),
+            packages: packages
+                .iter()
+                .map(|package| (*package).to_owned())
+                .collect(),
+            kfp: "kfp==2.17.0".to_owned(),
+            index_urls: Vec::new(),
+            trusted_hosts: Vec::new(),
+        };
+        wanted.normalize();
+        wanted
+    }
+
+    #[test]
+    fn order_and_repetition_do_not_make_another_environment() {
+        assert_eq!(wanted(&["b", "a", "b "]).key(), wanted(&["a", "b"]).key());
+        assert_ne!(wanted(&["a", "b"]).key(), wanted(&["ab"]).key());
+        assert_ne!(wanted(&[]).key(), wanted(&["a"]).key());
+        assert_eq!(wanted(&[]).minor(), "3.11");
+    }
+
+    #[test]
+    fn only_a_newer_one_stands_in() {
+        let installed = ["kfp==2.9.0", "kfp==2.17.0", "kfp==2.16.1", "kfp"].map(str::to_owned);
+        assert_eq!(stand_in("kfp==2.14.3", &installed), Some("kfp==2.17.0"));
+        assert_eq!(stand_in("kfp==3.0.0", &installed), None);
+        assert_eq!(stand_in("kfp", &installed), None);
+    }
+}
