@@ -151,7 +151,7 @@ class Server:
                 f"/apis/flumina.pipelines/v1/runs/{run_id}/tasks?page_size=1000&page_token={token}"
             )
             for task in page.get("tasks", []):
-                found[task["path"]] = task
+                found[task.get("path", "")] = task
             token = page.get("next_page_token", "")
             if not token:
                 return found

@@ -195,7 +195,7 @@ def runs_are_listed_in_pages_by_order_and_filter(server, client, folder):
             found += [run.display_name for run in page.runs or []]
             token = page.next_page_token
             if not token:
-                return found, page.total_size
+                return found, page.total_size or 0
 
     equal(names(sort_by="name"), (["apple", "apricot", "banana", "blueberry", "cherry"], 5))
     equal(names(sort_by="display_name desc")[0], ["cherry", "blueberry", "banana", "apricot", "apple"])
