@@ -1,0 +1,16 @@
+//! The promise of the design, section 4, and its neighbours, against the real programs.
+
+mod access;
+mod agent_deaths;
+mod calls;
+mod cases;
+mod disk;
+mod durability;
+mod fleet;
+mod protocol;
+mod random_kills;
+mod removal;
+mod secrets;
+mod service_deaths;
+mod start;
+mod stop_deaths;
