@@ -35,6 +35,9 @@ pub enum Error {
     /// A file that exists already.
     #[error("{} exists; choose another name", .0.display())]
     Exists(PathBuf),
+    /// A directory in which a restore would mix with what is there.
+    #[error("{} is not empty; choose an empty or a new directory", .0.display())]
+    NotEmpty(PathBuf),
     /// A directory that is not there.
     #[error("there is no data directory {}", .0.display())]
     Missing(PathBuf),

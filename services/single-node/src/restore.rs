@@ -47,7 +47,7 @@ fn target(dir: &Path) -> Result<PathBuf, Error> {
         Ok(dir) => {
             let mut entries = fs::read_dir(&dir).map_err(Error::io("read", &dir))?;
             if entries.next().is_some() {
-                return Err(Error::Exists(dir));
+                return Err(Error::NotEmpty(dir));
             }
             dir
         }
@@ -84,7 +84,7 @@ fn restore_into(file: &Path, temporary: &Path, target: &Path) -> Result<(), Erro
     let root = File::open(temporary).map_err(Error::io("open", temporary))?;
     rustix::fs::syncfs(&root).map_err(|error| Error::io("write", temporary)(error.into()))?;
     fs::rename(temporary, target).map_err(|error| match error.kind() {
-        io::ErrorKind::DirectoryNotEmpty => Error::Exists(target.to_owned()),
+        io::ErrorKind::DirectoryNotEmpty => Error::NotEmpty(target.to_owned()),
         _ => Error::io("make", target)(error),
     })?;
     match target.parent() {
