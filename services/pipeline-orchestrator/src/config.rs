@@ -125,6 +125,9 @@ impl ServiceConfig for Standalone {
 
     fn validate(&self) -> Vec<String> {
         let problems = self.pipelines.problems();
-        problems.into_iter().map(|problem| format!("pipelines.{problem}")).collect()
+        problems
+            .into_iter()
+            .map(|problem| format!("pipelines.{problem}"))
+            .collect()
     }
 }

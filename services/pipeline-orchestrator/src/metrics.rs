@@ -18,8 +18,10 @@ impl OrchestratorMetrics {
         let metrics = metrics.part(crate::error::SERVICE);
         Self {
             runs_created: metrics.counter("runs_created", "Runs that were created"),
-            answers_purged: metrics
-                .counter("answers_purged", "Kept answers to repeated calls that were removed"),
+            answers_purged: metrics.counter(
+                "answers_purged",
+                "Kept answers to repeated calls that were removed",
+            ),
         }
     }
 }

@@ -17,7 +17,12 @@ pub async fn start(config: Standalone, host: Host) -> anyhow::Result<()> {
     let token = config.token.as_ref().map(BearerToken::new).transpose()?;
     let guard = Guard::new(token.as_ref(), config.insecure);
     let listener = Listener::bind("the pipelines API", config.listen, guard)?;
-    let runner_token = config.runner.token.as_ref().map(BearerToken::new).transpose()?;
+    let runner_token = config
+        .runner
+        .token
+        .as_ref()
+        .map(BearerToken::new)
+        .transpose()?;
     let runner = Channel::remote(&config.runner.address, runner_token)
         .context("the key `runner.address` cannot be used")?;
     let service = build(&config.pipelines, &host, runner).await?;

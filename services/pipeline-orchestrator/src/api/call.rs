@@ -85,7 +85,10 @@ fn digest(mut request: impl Mutation) -> String {
     hash.update(maps.len().to_be_bytes());
     hash.update(maps);
     hash.update(request.encode_to_vec());
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn sorted<V>(map: &mut HashMap<String, V>, encode: impl Fn(V) -> Vec<u8>) -> Vec<u8> {
@@ -144,7 +147,10 @@ impl Mutation for kfp::UpdatePipelineVersionRequest {
 
 impl Mutation for kfp::CreateRunRequest {
     fn take_maps(&mut self) -> Vec<u8> {
-        let config = self.run.as_mut().and_then(|run| run.runtime_config.as_mut());
+        let config = self
+            .run
+            .as_mut()
+            .and_then(|run| run.runtime_config.as_mut());
         config.map_or_else(Vec::new, |config| {
             sorted(&mut config.parameters, |value| value.encode_to_vec())
         })

@@ -45,8 +45,14 @@ impl Api {
             filter,
             namespace: _,
         } = request;
-        let query =
-            parse::query(&EXPERIMENT_FIELDS, page_size, &page_token, &sort_by, &filter, "")?;
+        let query = parse::query(
+            &EXPERIMENT_FIELDS,
+            page_size,
+            &page_token,
+            &sort_by,
+            &filter,
+            "",
+        )?;
         let page = self.app.list_experiments(query).await?;
         Ok(kfp::ListExperimentsResponse {
             experiments: page.items.iter().map(render::experiment).collect(),
@@ -55,12 +61,13 @@ impl Api {
         })
     }
 
-    async fn archive(
-        &self,
-        request: Request<kfp::ArchiveExperimentRequest>,
-    ) -> Result<(), Error> {
+    async fn archive(&self, request: Request<kfp::ArchiveExperimentRequest>) -> Result<(), Error> {
         let call = call(&request, "ArchiveExperiment", nothing)?;
-        let id = parse::id("experiment", "experiment_id", &request.get_ref().experiment_id)?;
+        let id = parse::id(
+            "experiment",
+            "experiment_id",
+            &request.get_ref().experiment_id,
+        )?;
         answer(self.app.archive_experiment(call, id).await?, nothing)
     }
 
@@ -69,13 +76,21 @@ impl Api {
         request: Request<kfp::UnarchiveExperimentRequest>,
     ) -> Result<(), Error> {
         let call = call(&request, "UnarchiveExperiment", nothing)?;
-        let id = parse::id("experiment", "experiment_id", &request.get_ref().experiment_id)?;
+        let id = parse::id(
+            "experiment",
+            "experiment_id",
+            &request.get_ref().experiment_id,
+        )?;
         answer(self.app.unarchive_experiment(call, id).await?, nothing)
     }
 
     async fn delete(&self, request: Request<kfp::DeleteExperimentRequest>) -> Result<(), Error> {
         let call = call(&request, "DeleteExperiment", nothing)?;
-        let id = parse::id("experiment", "experiment_id", &request.get_ref().experiment_id)?;
+        let id = parse::id(
+            "experiment",
+            "experiment_id",
+            &request.get_ref().experiment_id,
+        )?;
         answer(self.app.delete_experiment(call, id).await?, nothing)
     }
 }

@@ -30,8 +30,14 @@ pub(crate) fn add_kfp(services: Services, app: &App) -> Services {
     let runs = RunServiceServer::new(runs::Api::new(app.clone()));
     services
         .descriptor(api_kfp::DESCRIPTOR)
-        .add(limits(pipelines, PipelineServiceServer::max_decoding_message_size))
-        .add(limits(experiments, ExperimentServiceServer::max_decoding_message_size))
+        .add(limits(
+            pipelines,
+            PipelineServiceServer::max_decoding_message_size,
+        ))
+        .add(limits(
+            experiments,
+            ExperimentServiceServer::max_decoding_message_size,
+        ))
         .add(limits(runs, RunServiceServer::max_decoding_message_size))
         .add(RecurringRunServiceServer::new(recurring::Api))
         .add(HealthzServiceServer::new(other::Health))

@@ -38,7 +38,10 @@ impl Api {
     ) -> Result<kfp::Pipeline, Error> {
         let call = call(&request, "CreatePipelineAndVersion", render::pipeline)?;
         let (new, version) = parse::pipeline_and_version(request.into_inner())?;
-        let reply = self.app.create_pipeline_and_version(call, new, version).await?;
+        let reply = self
+            .app
+            .create_pipeline_and_version(call, new, version)
+            .await?;
         answer(reply, render::pipeline)
     }
 
@@ -54,7 +57,9 @@ impl Api {
         if name.contains('\0') {
             return Err(Error::not_found(PIPELINE, name));
         }
-        Ok(render::pipeline(&self.app.get_pipeline_by_name(name).await?))
+        Ok(render::pipeline(
+            &self.app.get_pipeline_by_name(name).await?,
+        ))
     }
 
     async fn list(
@@ -68,7 +73,14 @@ impl Api {
             sort_by,
             filter,
         } = request;
-        let query = parse::query(&PIPELINE_FIELDS, page_size, &page_token, &sort_by, &filter, "")?;
+        let query = parse::query(
+            &PIPELINE_FIELDS,
+            page_size,
+            &page_token,
+            &sort_by,
+            &filter,
+            "",
+        )?;
         let page = self.app.list_pipelines(query).await?;
         Ok(kfp::ListPipelinesResponse {
             pipelines: page.items.iter().map(render::pipeline).collect(),
@@ -85,14 +97,20 @@ impl Api {
         let (name, tags) = parse::pipeline_update(&request)?;
         let pipeline = request.into_inner().pipeline.unwrap_or_default();
         let id = parse::id(PIPELINE, "pipeline.pipeline_id", &pipeline.pipeline_id)?;
-        answer(self.app.update_pipeline(call, id, name, tags).await?, render::pipeline)
+        answer(
+            self.app.update_pipeline(call, id, name, tags).await?,
+            render::pipeline,
+        )
     }
 
     async fn delete(&self, request: Request<kfp::DeletePipelineRequest>) -> Result<(), Error> {
         let call = call(&request, "DeletePipeline", nothing)?;
         let request = request.into_inner();
         let id = parse::id(PIPELINE, "pipeline_id", &request.pipeline_id)?;
-        answer(self.app.delete_pipeline(call, id, request.cascade).await?, nothing)
+        answer(
+            self.app.delete_pipeline(call, id, request.cascade).await?,
+            nothing,
+        )
     }
 
     async fn create_version(
@@ -108,7 +126,10 @@ impl Api {
         }
         let pipeline = parse::id(PIPELINE, "pipeline_id", &request.pipeline_id)?;
         let new = parse::version(request)?;
-        answer(self.app.create_version(call, pipeline, new).await?, render::version)
+        answer(
+            self.app.create_version(call, pipeline, new).await?,
+            render::version,
+        )
     }
 
     async fn get_version(
@@ -133,8 +154,14 @@ impl Api {
         } = request;
         let pipeline: PipelineId = parse::id(PIPELINE, "pipeline_id", &pipeline_id)?;
         let parent = format!("pipeline_id={pipeline}");
-        let query =
-            parse::query(&VERSION_FIELDS, page_size, &page_token, &sort_by, &filter, &parent)?;
+        let query = parse::query(
+            &VERSION_FIELDS,
+            page_size,
+            &page_token,
+            &sort_by,
+            &filter,
+            &parent,
+        )?;
         let page = self.app.list_versions(pipeline, query).await?;
         Ok(kfp::ListPipelineVersionsResponse {
             pipeline_versions: page.items.iter().map(render::version).collect(),
@@ -150,10 +177,17 @@ impl Api {
         let call = call(&request, "UpdatePipelineVersion", render::version)?;
         let (name, tags) = parse::version_update(&request)?;
         let version = request.into_inner().pipeline_version.unwrap_or_default();
-        let pipeline = parse::id(PIPELINE, "pipeline_version.pipeline_id", &version.pipeline_id)?;
+        let pipeline = parse::id(
+            PIPELINE,
+            "pipeline_version.pipeline_id",
+            &version.pipeline_id,
+        )?;
         let field = "pipeline_version.pipeline_version_id";
         let id = parse::id(VERSION, field, &version.pipeline_version_id)?;
-        let reply = self.app.update_version(call, pipeline, id, name, tags).await?;
+        let reply = self
+            .app
+            .update_version(call, pipeline, id, name, tags)
+            .await?;
         answer(reply, render::version)
     }
 

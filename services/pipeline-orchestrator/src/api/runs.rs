@@ -48,7 +48,14 @@ impl Api {
             text => Some(parse::id("experiment", "experiment_id", text)?),
         };
         let parent = format!("experiment_id={experiment_id}");
-        let query = parse::query(&RUN_FIELDS, page_size, &page_token, &sort_by, &filter, &parent)?;
+        let query = parse::query(
+            &RUN_FIELDS,
+            page_size,
+            &page_token,
+            &sort_by,
+            &filter,
+            &parent,
+        )?;
         let page = self.app.list_runs(experiment, query).await?;
         Ok(kfp::ListRunsResponse {
             runs: page.items.iter().map(render::run).collect(),

@@ -12,7 +12,9 @@ pub(super) fn from_proto(value: ProtoValue) -> Option<Value> {
 
 /// The same for an object.
 pub(super) fn from_struct(object: Struct) -> Option<Value> {
-    fields(object).map(Value::Object).map(pipeline_spec::normalise)
+    fields(object)
+        .map(Value::Object)
+        .map(pipeline_spec::normalise)
 }
 
 fn convert(value: ProtoValue) -> Option<Value> {
@@ -23,7 +25,11 @@ fn convert(value: ProtoValue) -> Option<Value> {
         Some(Kind::BoolValue(flag)) => Value::Bool(flag),
         Some(Kind::StructValue(object)) => Value::Object(fields(object)?),
         Some(Kind::ListValue(list)) => {
-            let items = list.values.into_iter().map(convert).collect::<Option<_>>()?;
+            let items = list
+                .values
+                .into_iter()
+                .map(convert)
+                .collect::<Option<_>>()?;
             Value::Array(items)
         }
     })
@@ -53,7 +59,10 @@ pub(super) fn to_proto(value: &Value) -> ProtoValue {
 /// An object as a message.
 pub(super) fn to_struct(map: &Map<String, Value>) -> Struct {
     Struct {
-        fields: map.iter().map(|(key, value)| (key.clone(), to_proto(value))).collect(),
+        fields: map
+            .iter()
+            .map(|(key, value)| (key.clone(), to_proto(value)))
+            .collect(),
     }
 }
 

@@ -50,8 +50,11 @@ pub struct Call<T> {
     /// The caller's key; none when it gave none.
     pub key: Option<CallKey>,
     /// The answer as it is kept for a repetition.
-    pub encode: Box<dyn Fn(&T) -> Vec<u8> + Send>,
+    pub encode: Encode<T>,
 }
+
+/// Writes an answer as it is kept.
+pub type Encode<T> = Box<dyn Fn(&T) -> Vec<u8> + Send>;
 
 /// What a mutation answers.
 #[derive(Debug)]

@@ -18,7 +18,10 @@ const KEPT: usize = 16;
 
 /// Makes plans and remembers some. Clones share them.
 #[derive(Clone, Default)]
-pub struct Plans(Arc<Mutex<VecDeque<(String, Arc<Plan>)>>>);
+pub struct Plans(Arc<Mutex<Kept>>);
+
+/// Plans by the hash of their specification, the last used at the end.
+type Kept = VecDeque<(String, Arc<Plan>)>;
 
 /// A specification that was read and found valid.
 pub struct Checked {

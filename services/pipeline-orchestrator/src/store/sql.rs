@@ -57,7 +57,9 @@ pub(crate) const VERSION_FROM: &str =
 macro_rules! moved_document {
     ($column:literal) => {
         concat!(
-            "replace(replace(", $column, ", CAST($1 AS TEXT), CAST($2 AS TEXT)), CAST($3 AS TEXT), CAST($4 AS TEXT))"
+            "replace(replace(",
+            $column,
+            ", CAST($1 AS TEXT), CAST($2 AS TEXT)), CAST($3 AS TEXT), CAST($4 AS TEXT))"
         )
     };
 }
@@ -66,9 +68,16 @@ macro_rules! moved_document {
 macro_rules! moved_path {
     ($column:literal) => {
         concat!(
-            "CASE WHEN ", $column, " = CAST($5 AS TEXT) OR substr(", $column, ", 1, length(CAST($5 AS TEXT)) + 1) = ",
-            "CAST($5 AS TEXT) || '/' THEN CAST($6 AS TEXT) || substr(", $column, ", length(CAST($5 AS TEXT)) + 1) ELSE ",
-            $column, " END"
+            "CASE WHEN ",
+            $column,
+            " = CAST($5 AS TEXT) OR substr(",
+            $column,
+            ", 1, length(CAST($5 AS TEXT)) + 1) = ",
+            "CAST($5 AS TEXT) || '/' THEN CAST($6 AS TEXT) || substr(",
+            $column,
+            ", length(CAST($5 AS TEXT)) + 1) ELSE ",
+            $column,
+            " END"
         )
     };
 }

@@ -1,0 +1,94 @@
+//! The schema and the statements on both databases.
+
+use std::collections::BTreeSet;
+
+use sql::{Error, args};
+
+use super::super::{engine_sql, sql as text};
+use super::{Opened, both};
+
+async fn schema(opened: &Opened) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (columns, indexes) = if opened.db.postgres() {
+        (
+            "SELECT table_name || '.' || column_name AS value FROM information_schema.columns \
+             WHERE table_schema = 'public' AND table_name NOT LIKE '\\_sqlx%'",
+            "SELECT indexname::TEXT AS value FROM pg_indexes WHERE schemaname = 'public' AND indexname NOT LIKE '%\\_pkey'",
+        )
+    } else {
+        (
+            "SELECT m.name || '.' || c.name AS value FROM sqlite_master AS m JOIN pragma_table_info(m.name) AS c \
+             WHERE m.type = 'table' AND m.name NOT LIKE '\\_sqlx%' ESCAPE '\\' AND m.name NOT LIKE 'sqlite%'",
+            "SELECT name AS value FROM sqlite_master WHERE type = 'index' AND name NOT LIKE 'sqlite%'",
+        )
+    };
+    let columns: Vec<String> = opened.db.fetch_all(columns, args![]).await.unwrap();
+    let indexes: Vec<String> = opened.db.fetch_all(indexes, args![]).await.unwrap();
+    (columns.into_iter().collect(), indexes.into_iter().collect())
+}
+
+#[tokio::test]
+async fn both_databases_have_the_same_tables_columns_and_indexes() {
+    let [sqlite, postgres] = both().await;
+    assert_eq!(schema(&sqlite).await, schema(&postgres).await);
+    let collations: Vec<String> = postgres
+        .db
+        .fetch_all(
+            "SELECT table_name || '.' || column_name AS value FROM information_schema.columns \
+             WHERE table_schema = 'public' AND table_name NOT LIKE '\\_sqlx%' AND data_type = 'text' \
+             AND collation_name IS DISTINCT FROM 'C'",
+            args![],
+        )
+        .await
+        .unwrap();
+    assert_eq!(collations, [""; 0], "texts that do not sort by bytes");
+}
+
+#[tokio::test]
+async fn the_schema_is_the_committed_one() {
+    let [sqlite, postgres] = both().await;
+    let statements: Vec<String> = sqlite
+        .db
+        .fetch_all(
+            "SELECT sql AS value FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE '\\_sqlx%' ESCAPE '\\' \
+             ORDER BY tbl_name, type DESC, name",
+            args![],
+        )
+        .await
+        .unwrap();
+    insta::assert_snapshot!("schema_sqlite", statements.join(";\n"));
+    let columns: Vec<String> = postgres
+        .db
+        .fetch_all(
+            "SELECT table_name || '.' || column_name || ' ' || data_type || \
+             CASE WHEN is_nullable = 'YES' THEN ' null' ELSE '' END AS value FROM information_schema.columns \
+             WHERE table_schema = 'public' AND table_name NOT LIKE '\\_sqlx%' ORDER BY table_name, ordinal_position",
+            args![],
+        )
+        .await
+        .unwrap();
+    insta::assert_snapshot!("schema_postgres", columns.join("\n"));
+}
+
+#[tokio::test]
+async fn every_statement_is_accepted_by_both_databases() {
+    for opened in both().await {
+        let prepared = opened.db.read(|conn| {
+            Box::pin(async move {
+                for (name, statement) in text::ALL.iter().chain(engine_sql::ALL) {
+                    conn.prepare(*statement)
+                        .await
+                        .unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
+                }
+                conn.prepare(text::KEEP_SPEC).await
+            })
+        });
+        prepared
+            .await
+            .unwrap_or_else(|error: Error| panic!("{}", chain(&error)));
+    }
+}
+
+pub(super) fn chain(error: &Error) -> String {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    format!("{error}: {cause:?}")
+}

@@ -1,0 +1,10 @@
+//! The service through its generated clients, in one process.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod bad_input;
+mod experiments;
+mod idempotency;
+mod pipelines;
+mod runs;
+mod support;
