@@ -127,6 +127,10 @@ fn target_dir(out: &Path) -> PathBuf {
     inner.parent().filter(marked).unwrap_or(inner).to_owned()
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo talks to build scripts by variables"
+)]
 fn variable(name: &str) -> Result<String, String> {
     env::var(name).map_err(|error| format!("{name}: {error}"))
 }
