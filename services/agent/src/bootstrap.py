@@ -3,10 +3,20 @@
 usage: bootstrap.py EXECUTOR_INPUT_FILE SOURCE_FILE FUNCTION [--pdb]
 """
 
+import importlib
 import importlib.util
 import os
 import runpy
 import sys
+
+
+def take_uris_for_paths(types):
+    """Old SDKs, 2.4 among them, know the paths of three remote stores and none for other URIs; later ones take any other URI for
+    the path itself, which ours are."""
+    artifact = importlib.import_module(types).Artifact
+    known = artifact._get_path
+    if known(artifact(uri="/")) is None:
+        artifact._get_path = lambda self: known(self) or self.uri or None
 
 
 def main():
@@ -25,10 +35,12 @@ def main():
         "--function_to_execute",
         function,
     ]
-    module = "kfp.dsl.executor_main"
-    if importlib.util.find_spec(module) is None:
+    package = "kfp.dsl"
+    if importlib.util.find_spec("kfp.dsl.executor_main") is None:
         # SDK 2.0.
-        module = "kfp.components.executor_main"
+        package = "kfp.components"
+    module = f"{package}.executor_main"
+    take_uris_for_paths(f"{package}.types.artifact_types")
     if not debug:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         return
