@@ -139,6 +139,15 @@ impl Fixture {
         id: &str,
         wanted: impl Fn(&pb::Workload) -> bool,
     ) -> pb::Workload {
+        self.until_within(id, LIMIT, wanted).await
+    }
+
+    pub(crate) async fn until_within(
+        &self,
+        id: &str,
+        limit: Duration,
+        wanted: impl Fn(&pb::Workload) -> bool,
+    ) -> pb::Workload {
         let mut seen = None;
         let search = async {
             let mut watch = self.watch("").await;
@@ -153,7 +162,7 @@ impl Fixture {
             }
             panic!("the watch ended");
         };
-        match tokio::time::timeout(LIMIT, search).await {
+        match tokio::time::timeout(limit, search).await {
             Ok(workload) => workload,
             Err(_) => panic!("{id} did not become as wanted, last seen {seen:?}"),
         }

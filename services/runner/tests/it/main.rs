@@ -2,6 +2,7 @@
 
 mod admission;
 mod api;
+mod environments;
 mod fixture;
 mod life;
 mod restart;
