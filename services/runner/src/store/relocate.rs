@@ -12,7 +12,7 @@ use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, MapKey, MessageDescriptor, Value};
 
 use super::sql;
-use crate::app::files::replace;
+use crate::app::files::{remove_tree, replace};
 use crate::config::Config;
 
 /// Why paths cannot be rewritten.
@@ -58,6 +58,8 @@ impl FromRow for Stored {
 pub async fn relocate(config: &Config, from: &str, to: &str) -> Result<(), RelocateError> {
     let mover = Mover::new(from, to)?;
     mover.files(&config.data_dir.join("workloads"))?;
+    // Their scripts name their own place; they are built again when they are wanted.
+    remove_tree(&config.data_dir.join("environments")).map_err(io::Error::other)?;
     let options = config.database();
     let db = Db::open(&options, &super::migrations()).await?;
     let moved: Result<(), RelocateError> = db
