@@ -11,8 +11,8 @@ import sys
 
 
 def take_uris_for_paths(types):
-    """Old SDKs, 2.4 among them, know the paths of three remote stores and none for other URIs; later ones take any other URI for
-    the path itself, which ours are."""
+    """Old SDKs, 2.4 among them, know the paths of three remote stores and none for other URIs. Later ones take any other
+    URI for the path itself, which ours are."""
     artifact = importlib.import_module(types).Artifact
     known = artifact._get_path
     if known(artifact(uri="/")) is None:
