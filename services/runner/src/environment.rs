@@ -85,7 +85,15 @@ mod tests {
             .collect();
         assert_eq!(
             names,
-            ["PATH", "PIP_INDEX_URL", "LC_ALL", "MINE", "HOME", "LANG"]
+            [
+                "PATH",
+                "PIP_INDEX_URL",
+                "LC_ALL",
+                "MINE",
+                "HOME",
+                "LANG",
+                "PYTHONUNBUFFERED"
+            ]
         );
     }
 }

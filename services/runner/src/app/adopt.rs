@@ -50,6 +50,7 @@ impl Runner {
     pub(crate) async fn collect(self) -> Result<(), Error> {
         const PERIOD: std::time::Duration = std::time::Duration::from_secs(3600);
         const KEEP_MARKS: i64 = 30 * 86_400 * 1_000_000;
+        self.sweep().await?;
         loop {
             self.collect_environments().await?;
             let before = self.0.clock.now().as_micros() - KEEP_MARKS;
@@ -57,6 +58,22 @@ impl Runner {
             self.0.store.expire_marks(before).await?;
             tokio::time::sleep(PERIOD).await;
         }
+    }
+
+    /// Removes directories that were made for launches that were never recorded.
+    async fn sweep(&self) -> Result<(), Error> {
+        let runner = self.clone();
+        let ids = tokio::task::spawn_blocking(move || runner.0.files.ids()).await;
+        for id in ids.unwrap_or_default() {
+            // A launch holds this from before it makes the directory until the row is there.
+            let _alone = self.lock_id(&id).await;
+            let known = self.live_record(&id).is_some() || self.0.store.get(&id).await?.is_some();
+            if !known {
+                tracing::info!(%id, "removing files that belong to no workload");
+                self.0.files.remove(&id)?;
+            }
+        }
+        Ok(())
     }
 
     async fn adopt(&self, record: Record, request: Option<WorkloadSpec>) {

@@ -380,7 +380,7 @@ impl Runner {
         let text = |name: &str| place.join(name).display().to_string();
         let file = |name: &str, content: String| File {
             path: format!("build/{name}"),
-            content: content.into_bytes().into(),
+            content: content.into_bytes(),
             mode: 0o644,
         };
         Ok(WorkloadSpec {

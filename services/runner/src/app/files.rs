@@ -50,6 +50,15 @@ impl Files {
         self.root.join(format!("{sum:02x}")).join(id.as_str())
     }
 
+    /// The ids of all directories.
+    pub(crate) fn ids(&self) -> Vec<WorkloadId> {
+        let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
+        entries(&self.root)
+            .flat_map(|group| entries(&group.path()))
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect()
+    }
+
     pub(crate) fn log(&self, id: &WorkloadId) -> PathBuf {
         self.dir(id).join("log")
     }

@@ -138,7 +138,10 @@ impl Watching {
     /// The next thing to tell; none when the runner ends.
     pub async fn next(&mut self) -> Result<Option<Told>, Error> {
         if let Some(record) = self.next_listed().await? {
-            self.told.insert(record.id.clone(), record.version);
+            // What has ended does not change, so it need not be remembered.
+            if !record.state.ended() {
+                self.told.insert(record.id.clone(), record.version);
+            }
             return Ok(Some(Told::Record(Arc::new(record))));
         }
         if !self.synced {

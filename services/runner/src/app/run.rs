@@ -335,9 +335,22 @@ impl Runner {
         }
         // A fork of a dead agent holds it until its exec, or the kernel does not tell who does.
         let path = lock.clone();
-        let free = tokio::task::spawn_blocking(move || sys::wait_unlocked(&path));
-        if let Ok(Err(error)) = free.await {
-            tracing::warn!(%id, %error, "cannot wait for a lock");
+        let mut free = tokio::task::spawn_blocking(move || sys::wait_unlocked(&path));
+        loop {
+            if signal.borrow_and_update().stop != Stop::No {
+                self.kill_survivors(id).await;
+            }
+            tokio::select! {
+                done = &mut free => {
+                    if let Ok(Err(error)) = done {
+                        tracing::warn!(%id, %error, "cannot wait for a lock");
+                    }
+                    return;
+                }
+                changed = signal.changed() => if changed.is_err() {
+                    return;
+                },
+            }
         }
     }
 }

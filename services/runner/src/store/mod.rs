@@ -88,9 +88,9 @@ impl Store {
             &record.namespace,
             &record.owner,
             record.state.as_str(),
-            &record.reason,
-            &record.message,
-            record.notes.join("\n"),
+            text(&record.reason),
+            text(&record.message),
+            text(&record.notes.join("\n")),
             record.spec.encode_to_vec(),
             request,
             &record.boot_id,
@@ -183,7 +183,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<bool, Error> {
         let node = Arc::clone(&self.node);
-        let (id, reason) = (id.clone(), reason.to_owned());
+        let (id, reason) = (id.clone(), text(reason));
         self.db
             .write(move |conn| {
                 Box::pin(async move {
@@ -284,13 +284,18 @@ fn push_owner(query: &mut Builder, owner: &str) {
     query.push("))");
 }
 
+/// PostgreSQL takes no NUL in text, and what a program printed may have some.
+fn text(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
 fn update_args(record: &Record) -> Vec<::sql::Value> {
     args![
         &record.id,
         record.state.as_str(),
-        &record.reason,
-        &record.message,
-        record.notes.join("\n"),
+        text(&record.reason),
+        text(&record.message),
+        text(&record.notes.join("\n")),
         record.result.as_ref().map(|result| result.encode_to_vec()),
         &record.boot_id,
         record.deleting,

@@ -1,7 +1,5 @@
 //! The life of a workload, from Launch to its end.
 
-use std::time::Instant;
-
 use api_runner::v1 as pb;
 use api_step::v1 as step;
 use tempfile::TempDir;
@@ -106,10 +104,8 @@ async fn a_printed_line_arrives_while_the_program_runs() {
     runner.launch("log", shell(&line)).await;
     let log = runner.logged("log", "first\n").await;
     assert_eq!(log, "first\n");
-    let before = Instant::now();
     std::fs::write(&gate, "").unwrap();
     runner.logged("log", "second\n").await;
-    assert!(before.elapsed() < LIMIT);
     runner.ended("log").await;
     assert!(runner.log("log").await.starts_with("first\nsecond\n"));
 }

@@ -1,5 +1,7 @@
 //! The runner with real agents, real files and real databases.
 
+#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
 mod admission;
 mod api;
 mod environments;

@@ -26,7 +26,7 @@ async fn a_restarted_runner_adopts_what_runs() {
     runner.launch("long", shell(&line)).await;
     runner.logged("long", "up").await;
     runner.shut_down().await;
-    assert_eq!(survivors("long") > 0, true);
+    assert!(survivors("long") > 0);
     let runner = Fixture::new(&dir).await;
     assert_eq!(runner.service.runner.running(), 1);
     assert_eq!(
