@@ -127,7 +127,7 @@ class Direct:
 def sdk_local(pipeline):
     """Wall time of the SDK's own runner, in this interpreter's environment."""
     root = tempfile.mkdtemp(prefix="flumina-local-")
-    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=root)
+    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=root, raise_on_error=True)
     quiet = os.open(os.devnull, os.O_WRONLY)
     saved = os.dup(1), os.dup(2)
     os.dup2(quiet, 1), os.dup2(quiet, 2)
