@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
+use rustix::process::{Pid, kill_process};
 use testkit::process::Signal;
 use testkit::{Process, TempDir, temp_dir};
 
@@ -136,6 +137,17 @@ impl Node {
         self.process.as_ref().expect("a running process")
     }
 
+    /// The number of `flumina` itself, which a wrapper may have started as its child.
+    pub fn pid(&self) -> u32 {
+        let pid = self.process().pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let wrapped = fs::read_to_string(format!("/proc/{pid}/comm")).expect("a running process");
+        match children.unwrap_or_default().split_whitespace().next() {
+            Some(child) if wrapped.trim() != "flumina" => child.parse().expect("a number"),
+            _ => pid,
+        }
+    }
+
     /// Whether there is one.
     pub fn running(&self) -> bool {
         self.process.is_some()
@@ -166,7 +178,8 @@ impl Node {
 
     /// SIGTERM, and the end in good order.
     pub fn stop(&mut self) -> (ExitStatus, String) {
-        self.process().signal(Signal::TERM);
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process id"), Signal::TERM).expect("a running process");
         self.wait()
     }
 

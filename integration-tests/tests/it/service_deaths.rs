@@ -99,7 +99,7 @@ fn no_step_is_lost_or_repeated_wherever_the_service_dies() {
             });
         }
     }
-    assert!(cases.len() > 40, "{cases:?}");
+    assert!(cases.len() >= 40, "{cases:?}");
     each(cases, survives);
 }
 
