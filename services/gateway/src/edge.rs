@@ -107,8 +107,13 @@ impl Edge {
     ) -> Result<(), Error> {
         let page = protocol == Protocol::Http && parts.uri.path() == "/";
         self.guard.check_origin(parts, page)?;
-        let probe = matches!(parts.uri.path(), "/livez" | "/readyz");
-        if protocol != Protocol::Http || !probe {
+        // Probes come without a token, as to every other port of ours; what they learn is no secret.
+        let path = parts.uri.path();
+        let probe = match protocol {
+            Protocol::Http => matches!(path, "/livez" | "/readyz"),
+            Protocol::Grpc | Protocol::GrpcWeb => path.starts_with("/grpc.health.v1.Health/"),
+        };
+        if !probe {
             context.principal = self.guard.authenticate(&parts.headers)?;
         }
         Ok(())
