@@ -114,7 +114,10 @@ impl Runner {
             let found = found.ok_or_else(|| Error::NotFound(id.to_string()))?;
             (found.request.clone(), Arc::clone(&found.plan))
         };
-        let request = request.ok_or_else(|| Error::NotStarted(id.to_string()))?;
+        let Some(request) = request else {
+            // It was placed for an agent that ended before it started anything.
+            return self.0.files.assignment(id).map(drop);
+        };
         self.place(id, &request, &plan)
     }
 
