@@ -21,6 +21,19 @@ impl Sql {
             postgres: postgres.into_sql_str(),
         }
     }
+
+    /// The statement that tells how the database would run this one, for tests that look for indexes.
+    #[must_use]
+    pub fn explained(&self) -> Self {
+        // Safe: a fixed prefix before a statement that was safe already.
+        let prefixed = |prefix: &str, text: &SqlStr| {
+            AssertSqlSafe(format!("{prefix}{}", text.as_str())).into_sql_str()
+        };
+        Self {
+            sqlite: prefixed("EXPLAIN QUERY PLAN ", &self.sqlite),
+            postgres: prefixed("EXPLAIN ", &self.postgres),
+        }
+    }
 }
 
 impl From<&'static str> for Sql {
