@@ -11,6 +11,7 @@ use crate::domain::{Experiment, Query, StorageState};
 pub(super) const LIST: Select = Select {
     columns: text::EXPERIMENT_COLUMNS,
     from: "experiments",
+    counted: "experiments",
     base: "1 = 1",
 };
 

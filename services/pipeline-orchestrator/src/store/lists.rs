@@ -13,6 +13,8 @@ pub(crate) struct Select {
     pub(crate) columns: &'static str,
     /// The tables.
     pub(crate) from: &'static str,
+    /// The tables without those that only add columns, for counting.
+    pub(crate) counted: &'static str,
     /// What every item fulfils.
     pub(crate) base: &'static str,
 }
@@ -98,7 +100,7 @@ pub(crate) fn count_statement(
     query: &Query,
 ) -> (Sql, Vec<Value>) {
     let mut builder = Builder::new("SELECT COUNT(*) AS value FROM ");
-    builder.push(select.from);
+    builder.push(select.counted);
     conditions(&mut builder, select, parent, query);
     builder.finish()
 }

@@ -14,12 +14,14 @@ use crate::domain::{Pipeline, Query, Version};
 pub(super) const LIST: Select = Select {
     columns: text::PIPELINE_COLUMNS,
     from: "pipelines",
+    counted: "pipelines",
     base: "1 = 1",
 };
 
 pub(super) const LIST_VERSIONS: Select = Select {
     columns: text::VERSION_COLUMNS,
     from: text::VERSION_FROM,
+    counted: text::VERSION_FROM,
     base: "1 = 1",
 };
 

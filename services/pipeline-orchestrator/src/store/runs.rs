@@ -13,6 +13,7 @@ use crate::domain::{Query, Run, RunRecord, Source, Spec, StorageState, shown_sta
 pub(super) const LIST: Select = Select {
     columns: text::LISTED_RUN_COLUMNS,
     from: text::LISTED_RUN_FROM,
+    counted: "runs",
     base: "NOT runs.deleting",
 };
 

@@ -45,3 +45,49 @@ impl Reconciler for Retention {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use runtime::Metrics;
+    use sql::{Options, args};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn answers_are_kept_for_their_time_only() {
+        let dir = testkit::temp_dir();
+        let options = Options::file(&dir.path().join("p.sqlite"));
+        let db = Db::open(&options, &crate::store::migrations())
+            .await
+            .unwrap();
+        let (clock, hand) = Clock::manual(clock::Timestamp::from_secs(1_000));
+        let key = crate::store::CallKey {
+            caller: "user:a".to_owned(),
+            method: "CreateRun",
+            request_id: "k".to_owned(),
+            body_hash: "h".to_owned(),
+        };
+        let now = clock.now();
+        let keep = db.write(move |conn| {
+            Box::pin(async move { idempotency::keep(conn, &key, Vec::new(), now).await })
+        });
+        keep.await.map_err(|error: sql::Error| error).unwrap();
+        let retention = Retention {
+            db: db.clone(),
+            clock,
+            keep: Duration::from_secs(60),
+            metrics: OrchestratorMetrics::new(&Metrics::new()),
+        };
+        let count = async || -> i64 {
+            db.fetch_one("SELECT COUNT(*) AS value FROM idempotency", args![])
+                .await
+                .unwrap()
+        };
+        assert_eq!(retention.pass().await.changed, 0);
+        hand.advance(Duration::from_secs(61));
+        assert_eq!(
+            (count().await, retention.pass().await.changed, count().await),
+            (1, 1, 0)
+        );
+    }
+}

@@ -336,7 +336,7 @@ async fn nested_values_and_large_texts_are_survived() {
     let refused = server
         .run(inline("r", &program(), &json!({"rows": 1, "items": deep})))
         .await;
-    assert!(refused.is_err());
+    assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
     let large = json!({"rows": 1, "text": "x".repeat(1 << 20)});
     server.run(inline("r", &program(), &large)).await.unwrap();
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use sql::{Error, args};
+use sql::{Db, Error, FromRow, Row, Sql, Value, args};
 
-use super::super::{engine_sql, sql as text};
+use super::super::{engine_sql, lists, runs, sql as text};
 use super::{Opened, both};
+use crate::domain::{Asked, Query, RUN_FIELDS};
 
 async fn schema(opened: &Opened) -> (BTreeSet<String>, BTreeSet<String>) {
     let (columns, indexes) = if opened.db.postgres() {
@@ -91,4 +92,66 @@ async fn every_statement_is_accepted_by_both_databases() {
 pub(super) fn chain(error: &Error) -> String {
     let cause = std::error::Error::source(error).map(ToString::to_string);
     format!("{error}: {cause:?}")
+}
+
+/// A list of a hundred thousand runs must not be sorted or read whole for a page of twenty.
+#[tokio::test]
+async fn pages_and_counts_of_runs_come_from_indexes() {
+    let [sqlite, _] = both().await;
+    for (sort_by, filter) in [
+        ("created_at desc", ""),
+        ("created_at", ""),
+        ("display_name", ""),
+        ("finished_at desc", ""),
+        ("scheduled_at desc", ""),
+        (
+            "created_at desc",
+            r#"{"predicates":[{"operation":1,"key":"state","string_value":"RUNNING"}]}"#,
+        ),
+        (
+            "created_at desc",
+            r#"{"predicates":[{"operation":1,"key":"storage_state","string_value":"ARCHIVED"}]}"#,
+        ),
+    ] {
+        for experiment in [None, Some(("runs.experiment_id", "e".to_owned()))] {
+            if experiment.is_some() && (!filter.is_empty() || !sort_by.starts_with("created_at")) {
+                continue;
+            }
+            let asked = Asked {
+                sort_by,
+                filter,
+                ..Asked::default()
+            };
+            let query = Query::parse(&RUN_FIELDS, &asked).unwrap();
+            let page = lists::page_statement(runs::LIST, experiment.clone(), &query);
+            let plan = explain(&sqlite.db, page).await;
+            assert!(
+                plan.contains("USING INDEX runs_"),
+                "{sort_by} {filter}: {plan}"
+            );
+            assert!(!plan.contains("TEMP B-TREE"), "{sort_by} {filter}: {plan}");
+            let count = lists::count_statement(runs::LIST, experiment, &query);
+            let plan = explain(&sqlite.db, count).await;
+            assert!(
+                plan.contains("COVERING INDEX runs_"),
+                "{sort_by} {filter}: {plan}"
+            );
+        }
+    }
+}
+
+async fn explain(db: &Db, (statement, args): (Sql, Vec<Value>)) -> String {
+    let plan: Vec<Detail> = db.fetch_all(statement.explained(), args).await.unwrap();
+    plan.into_iter()
+        .map(|detail| detail.0)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+struct Detail(String);
+
+impl FromRow for Detail {
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        row.get("detail").map(Self)
+    }
 }
