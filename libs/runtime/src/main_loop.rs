@@ -26,6 +26,9 @@ pub const EXIT_FAILED: u8 = 1;
 /// How long threads that block may hold up the end.
 const BLOCKING_LINGER: Duration = Duration::from_secs(1);
 
+/// A second signal this soon is the first one again: some tools signal a process and then its group.
+const SAME_REQUEST: Duration = Duration::from_millis(250);
+
 /// What a program is called.
 #[derive(Debug, Clone, Copy)]
 pub struct Process {
@@ -248,17 +251,20 @@ fn watch_signals(supervisor: &Supervisor) -> std::io::Result<()> {
 }
 
 async fn hear_signals(mut terminate: Signal, mut interrupt: Signal, root: Supervisor) {
-    let mut again = false;
+    let mut first: Option<tokio::time::Instant> = None;
     loop {
         let name = tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         };
-        if again {
+        if let Some(first) = first {
+            if first.elapsed() < SAME_REQUEST {
+                continue;
+            }
             tracing::warn!(name, "second signal, ending now");
             std::process::exit(i32::from(EXIT_FAILED));
         }
-        again = true;
+        first = Some(tokio::time::Instant::now());
         tracing::info!(name, "draining");
         root.request_stop();
     }

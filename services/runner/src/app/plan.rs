@@ -109,7 +109,7 @@ impl Interpreters {
 }
 
 fn ask_version(path: &Path) -> Option<Interpreter> {
-    let program = "import os,sys;print(os.path.realpath(sys.executable));print('.'.join(map(str,sys.version_info[:3])))";
+    let program = "import os,sys;print(os.path.abspath(sys.executable));print('.'.join(map(str,sys.version_info[:3])))";
     let output = Command::new(path)
         .args(["-I", "-S", "-c", program])
         .stdin(Stdio::null())
