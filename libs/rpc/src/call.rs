@@ -123,7 +123,8 @@ impl Shared {
             request = request.map(|body| Body::new(Limited::new(body, self.service, limit)));
         }
         let handled = handle(routes, request, deadline);
-        let response = match handled.instrument(span.clone()).await {
+        let handled = handled.instrument(span.clone()).await;
+        let response = match handled.and_then(refuse_malformed) {
             Ok(response) => response,
             Err(error) => span.in_scope(|| aip::status(self.service, &error).into_http()),
         };
@@ -214,6 +215,23 @@ async fn handle(
             Err(_) => Err(Error::Deadline),
         },
         None => Ok(handler.await?),
+    }
+}
+
+/// Generated servers answer INTERNAL to a message that they cannot decode, but it is the caller's fault.
+fn refuse_malformed(response: Response<Body>) -> Result<Response<Body>, Error> {
+    const DECODING: &str = "failed to decode Protobuf message: ";
+    if head_code(response.headers()) != Some(Code::Internal) {
+        return Ok(response);
+    }
+    let status = Status::from_header_map(response.headers());
+    let path = status
+        .as_ref()
+        .and_then(|status| status.message().strip_prefix(DECODING));
+    // The path of a message that is nested too deep is as long as it is deep: only its end says why.
+    match path.and_then(|path| path.rsplit(": ").next()) {
+        Some(cause) => Err(Error::Malformed(cause.to_owned())),
+        None => Ok(response),
     }
 }
 

@@ -29,6 +29,9 @@ pub enum Error {
     /// The request is larger than the limit.
     #[error("the request is larger than {0} bytes")]
     TooLarge(usize),
+    /// The request is not a message of the method, or is nested too deep.
+    #[error("the request cannot be decoded: {0}")]
+    Malformed(String),
     /// A handler panicked.
     #[error("a handler failed")]
     Panicked(#[from] runtime::Panicked),
@@ -38,7 +41,7 @@ impl ApiError for Error {
     fn code(&self) -> Code {
         match self {
             Self::Caller(_) | Self::Principal(_) => Code::Unauthenticated,
-            Self::Timeout => Code::InvalidArgument,
+            Self::Timeout | Self::Malformed(_) => Code::InvalidArgument,
             Self::Deadline => Code::DeadlineExceeded,
             Self::Absent(_) | Self::Draining | Self::Unreachable(..) => Code::Unavailable,
             Self::TooLarge(_) => Code::ResourceExhausted,
@@ -56,6 +59,7 @@ impl ApiError for Error {
             Self::Draining => "SERVER_DRAINING",
             Self::Unreachable(..) => "SERVER_UNREACHABLE",
             Self::TooLarge(_) => "REQUEST_TOO_LARGE",
+            Self::Malformed(_) => "REQUEST_MALFORMED",
             Self::Panicked(_) => "PANIC",
         }
     }
