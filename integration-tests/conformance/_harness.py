@@ -80,6 +80,13 @@ class Server:
     def address(self):
         return self.url.removeprefix("http://")
 
+    def admin(self):
+        """The URL of the port for metrics."""
+        for line in self.text().splitlines():
+            if '"the admin port"' in line:
+                return "http://" + json.loads(line)["fields"]["address"]
+        raise AssertionError("no admin port in the log")
+
     def text(self):
         """The end of the server's log."""
         if self.folder.exists():
