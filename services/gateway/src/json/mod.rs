@@ -11,6 +11,8 @@ mod print;
 mod read;
 mod scalar;
 mod schema;
+mod text;
+mod visit;
 mod wire;
 
 pub use print::{Malformed, print};
