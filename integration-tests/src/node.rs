@@ -95,6 +95,29 @@ impl Node {
         self.url = self.process().wait_for_line("ready ", LIMIT);
     }
 
+    /// Starts the process; false when it ended before it was ready.
+    pub fn try_start(&mut self, options: &Options) -> bool {
+        self.spawn(options);
+        let ready = testkit::eventually_blocking("ready, or the end", LIMIT, || {
+            let output = self.process().output();
+            let line = output.lines().find_map(|line| line.strip_prefix("ready "));
+            match line {
+                Some(url) => Ok(Some(url.to_owned())),
+                None if self.ended() => Ok(None),
+                None => Err(output),
+            }
+        });
+        self.url = ready.clone().unwrap_or_default();
+        ready.is_some()
+    }
+
+    /// Whether the process has ended without being waited for: it is a zombie, or gone.
+    fn ended(&self) -> bool {
+        let path = format!("/proc/{}/stat", self.process().pid());
+        let stat = fs::read_to_string(path).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    }
+
     /// The command that starts it.
     pub fn command(&self, options: &Options) -> Command {
         let config = self.path("config.toml");

@@ -2,6 +2,7 @@
 
 mod access;
 mod agent_deaths;
+mod boundaries;
 mod calls;
 mod cases;
 mod disk;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::Duration;
 
-use api_pipelines::v1::State;
+use api_pipelines::v1::{Attempt, State, Task};
 use api_runner::v1::State as Workload;
 use flumina_integration_tests::{
     Kind, Node, Options, Pipeline, Step, Verdict, Witness, kill, kill_all,
@@ -185,31 +185,34 @@ fn judge(verdict: &Verdict, done: &Done) {
         "{} lost, {done:?}: {verdict:#?}",
         verdict.lost()
     );
-    for task in &verdict.tasks {
-        let Some(last) = task.attempts.last() else {
-            continue;
-        };
-        if task.state() != State::Failed {
-            continue;
-        }
-        let lost = task
-            .attempts
-            .iter()
-            .filter(|attempt| attempt.state() == Workload::Lost)
-            .count();
-        let killed = done.killed.contains(&last.workload_id) && last.signal == Some(9);
-        // A lost attempt is not repeated when the run has failed for another reason.
-        let given_up = task.reason == "LOST" && (lost == 3 || !done.killed.is_empty());
-        assert!(killed || given_up, "{done:?} {task:#?} {verdict:#?}");
-    }
-    let failed = verdict
+    let failed: Vec<&Task> = verdict
         .tasks
         .iter()
-        .any(|task| task.state() == State::Failed);
-    if failed {
-        assert_eq!(verdict.run.state(), State::Failed, "{verdict:#?}");
-    } else {
+        .filter(|task| task.state() == State::Failed)
+        .collect();
+    if failed.is_empty() {
         verdict.assert_succeeded();
         assert_eq!(verdict.tasks.len(), 20);
+        return;
     }
+    assert_eq!(verdict.run.state(), State::Failed, "{verdict:#?}");
+    // Something failed by itself; what was lost afterwards is not repeated.
+    assert!(
+        failed.iter().any(|task| failed_by_itself(task, done)),
+        "{done:?} {verdict:#?}"
+    );
+    for task in failed {
+        let fair = failed_by_itself(task, done) || task.reason == "LOST";
+        assert!(fair, "{done:?} {task:#?} {verdict:#?}");
+    }
+}
+
+/// Its program was killed, or its attempts were lost too often.
+fn failed_by_itself(task: &Task, done: &Done) -> bool {
+    let lost = |attempt: &&Attempt| attempt.state() == Workload::Lost;
+    let killed = task
+        .attempts
+        .last()
+        .is_some_and(|last| done.killed.contains(&last.workload_id) && last.signal == Some(9));
+    killed || (task.reason == "LOST" && task.attempts.iter().filter(lost).count() == 3)
 }
