@@ -28,7 +28,16 @@ pub trait ServiceConfig: DeserializeOwned + Serialize + Send + 'static {
     fn validate(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// The keys that take the variable `FLUMINA_TOKEN` unless the configuration says otherwise: what the service asks
+    /// of its callers, and what it shows to its peers.
+    fn token_keys() -> &'static [&'static str] {
+        &[]
+    }
 }
+
+/// The one token of an installation.
+const TOKEN_VARIABLE: &str = "FLUMINA_TOKEN";
 
 /// Options of a process, in the section `process`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,9 +111,10 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// Loads the configuration of `service` from the file and flags in `args` and the environment of this process.
-pub fn load<C: DeserializeOwned>(service: &str, args: &CommonArgs) -> Result<C, ConfigError> {
+pub fn load<C: ServiceConfig>(service: &str, args: &CommonArgs) -> Result<C, ConfigError> {
     load_from(
         service,
+        C::token_keys(),
         args.config.as_deref(),
         &args.overrides,
         crate::env::vars(),
@@ -121,7 +131,13 @@ pub fn load_sections<C: DeserializeOwned>(
     let prefixes = sections
         .iter()
         .map(|section| (variable_prefix(section), Some((*section).to_owned())));
-    load_layers(file, prefixes.collect(), overrides, crate::env::vars())
+    load_layers(
+        Figment::new(),
+        file,
+        prefixes.collect(),
+        overrides,
+        crate::env::vars(),
+    )
 }
 
 /// The name by which variables of a service begin.
@@ -131,21 +147,33 @@ fn variable_prefix(service: &str) -> String {
 
 fn load_from<C: DeserializeOwned>(
     service: &str,
+    token_keys: &[&str],
     file: Option<&Path>,
     overrides: &[String],
     env: Vec<(String, String)>,
 ) -> Result<C, ConfigError> {
-    load_layers(file, vec![(variable_prefix(service), None)], overrides, env)
+    let token = env
+        .iter()
+        .find(|(name, value)| name == TOKEN_VARIABLE && !value.is_empty());
+    let mut defaults = Figment::new();
+    if let Some((name, value)) = token {
+        for key in token_keys {
+            let path = key.split('.').map(str::to_owned).collect();
+            defaults = defaults.merge(Single::new(format!("the variable {name}"), path, value));
+        }
+    }
+    let prefixes = vec![(variable_prefix(service), None)];
+    load_layers(defaults, file, prefixes, overrides, env)
 }
 
 /// `prefixes`: how variables begin, and the section that they are about.
 fn load_layers<C: DeserializeOwned>(
+    mut figment: Figment,
     file: Option<&Path>,
     prefixes: Vec<(String, Option<String>)>,
     overrides: &[String],
     env: Vec<(String, String)>,
 ) -> Result<C, ConfigError> {
-    let mut figment = Figment::new();
     if let Some(file) = file {
         // figment takes a missing file for an empty one.
         std::fs::metadata(file).map_err(|error| {
@@ -277,9 +305,31 @@ mod tests {
 
     fn problem(file: Option<&Path>, overrides: &[&str], vars: &[(&str, &str)]) -> String {
         let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
-        load_from::<Sample>("sample", file, &overrides, env(vars))
+        load_from::<Sample>("sample", &["token"], file, &overrides, env(vars))
             .unwrap_err()
             .to_string()
+    }
+
+    #[test]
+    fn the_installations_token_is_the_least_of_the_layers() {
+        let one = ("FLUMINA_TOKEN", "everywhere");
+        let load = |keys: &[&str], vars: &[(&str, &str)]| {
+            let found: Sample = load_from("sample", keys, None, &[], env(vars)).unwrap();
+            (found.token, found.process.admin.token)
+        };
+        let token = |text: &str| Some(Secret::new(text));
+        let keys = ["token", "process.admin.token"];
+        assert_eq!(
+            load(&keys, &[one]),
+            (token("everywhere"), token("everywhere"))
+        );
+        let own = ("FLUMINA_SAMPLE__TOKEN", "own");
+        assert_eq!(
+            load(&keys, &[own, one]),
+            (token("own"), token("everywhere"))
+        );
+        assert_eq!(load(&[], &[one]), (None, None));
+        assert_eq!(load(&keys, &[("FLUMINA_TOKEN", "")]), (None, None));
     }
 
     #[test]
@@ -293,7 +343,8 @@ mod tests {
             ("FLUMINA_ABORT", "x"),
         ];
         let overrides = ["process.grace_seconds=8".to_owned()];
-        let found: Sample = load_from("sample", Some(file.path()), &overrides, env(&vars)).unwrap();
+        let found: Sample =
+            load_from("sample", &[], Some(file.path()), &overrides, env(&vars)).unwrap();
         assert_eq!((found.name.as_str(), found.limit), ("file", 2));
         assert_eq!(found.process.grace_seconds, 8);
         assert_eq!(found.process.log.filter, "warn");

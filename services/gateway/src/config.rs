@@ -56,7 +56,7 @@ pub struct PeersConfig {
 impl Default for PeersConfig {
     fn default() -> Self {
         Self {
-            pipelines: "http://127.0.0.1:9010".to_owned(),
+            pipelines: "http://127.0.0.1:9001".to_owned(),
             token: None,
         }
     }
@@ -102,6 +102,10 @@ impl Default for Limits {
 impl ServiceConfig for Config {
     fn process(&self) -> &ProcessConfig {
         &self.process
+    }
+
+    fn token_keys() -> &'static [&'static str] {
+        &["token", "process.admin.token", "peers.token"]
     }
 
     fn validate(&self) -> Vec<String> {

@@ -123,6 +123,10 @@ impl ServiceConfig for Standalone {
         &self.process
     }
 
+    fn token_keys() -> &'static [&'static str] {
+        &["token", "process.admin.token", "runner.token"]
+    }
+
     fn validate(&self) -> Vec<String> {
         let problems = self.pipelines.problems();
         problems

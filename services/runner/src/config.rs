@@ -148,6 +148,10 @@ impl ServiceConfig for Standalone {
         &self.process
     }
 
+    fn token_keys() -> &'static [&'static str] {
+        &["token", "process.admin.token"]
+    }
+
     fn validate(&self) -> Vec<String> {
         let problems = self.runner.problems();
         problems
