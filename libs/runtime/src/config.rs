@@ -388,11 +388,11 @@ mod tests {
             ("FLUMINA_SAMPLE__LIMIT", "2"),
             ("FLUMINA_OTHER_ONE__PROCESS__GRACE_SECONDS", "7"),
         ]);
-        let both: Both = load_layers(None, prefixes.clone(), &[], vars).unwrap();
+        let both: Both = load_layers(Figment::new(), None, prefixes.clone(), &[], vars).unwrap();
         assert_eq!((both.sample.limit, both.other.limit), (2, 0));
         assert_eq!(both.other.process.grace_seconds, 7);
         let vars = env(&[("FLUMINA_OTHER_ONE__NO_SUCH", "2")]);
-        let text = load_layers::<Both>(None, prefixes, &[], vars)
+        let text = load_layers::<Both>(Figment::new(), None, prefixes, &[], vars)
             .unwrap_err()
             .to_string();
         assert!(text.contains("unknown key `other-one.no_such`"), "{text}");
