@@ -18,8 +18,8 @@ use tonic::Code;
 use super::engine::Inner;
 use super::{cleanup, launch};
 use crate::domain::{
-    Artifact, Cancel, Changes, Effect, Event, RunRecord, RunState, RunStatus, StepError, Task, TaskRecord,
-    WorkloadUpdate, launch_spec, step,
+    Artifact, Cancel, Changes, Effect, Event, RunRecord, RunState, RunStatus, StepError, Task,
+    TaskRecord, WorkloadUpdate, launch_spec, step,
 };
 use crate::store::{artifacts, runs, specs, tasks};
 
@@ -85,7 +85,9 @@ async fn drive(
     run: RunId,
     messages: &mut mpsc::UnboundedReceiver<Message>,
 ) -> Result<(), Failure> {
-    let Some(record) = record(engine, run).await? else { return Ok(()) };
+    let Some(record) = record(engine, run).await? else {
+        return Ok(());
+    };
     if record.deleting {
         cleanup::remove(engine, &record).await?;
         engine.watchers.changed(run);
@@ -110,7 +112,9 @@ async fn drive(
         if actor.take(batch).await? {
             // It is being removed: calls that are under way end first, so that none arrives late.
             actor.finish_calls().await;
-            let Some(record) = self::record(engine, run).await? else { return Ok(()) };
+            let Some(record) = self::record(engine, run).await? else {
+                return Ok(());
+            };
             cleanup::remove(engine, &record).await?;
             engine.watchers.changed(run);
             return Ok(());
@@ -121,7 +125,10 @@ async fn drive(
 }
 
 async fn record(engine: &Inner, run: RunId) -> Result<Option<RunRecord>, sql::Error> {
-    engine.db.read(move |conn| Box::pin(async move { runs::get(conn, run).await })).await
+    engine
+        .db
+        .read(move |conn| Box::pin(async move { runs::get(conn, run).await }))
+        .await
 }
 
 /// The answer to a call.
@@ -179,7 +186,9 @@ impl<'e> Actor<'e> {
         let effects = self.state.open_effects()?;
         self.perform(effects)?;
         let event = match cancel {
-            Some(cancel) => Event::Terminate { reason: cancel.reason },
+            Some(cancel) => Event::Terminate {
+                reason: cancel.reason,
+            },
             None if self.state.run.status == RunStatus::Pending => Event::Start,
             None => return Ok(()),
         };
@@ -223,7 +232,9 @@ impl<'e> Actor<'e> {
                 return Ok(true);
             }
             if let Some(cancel) = record.cancel {
-                events.push(Event::Terminate { reason: cancel.reason });
+                events.push(Event::Terminate {
+                    reason: cancel.reason,
+                });
             }
         }
         self.apply(events).await?;
@@ -234,17 +245,13 @@ impl<'e> Actor<'e> {
         Ok(false)
     }
 
-    async fn answered(
-        &mut self,
-        answer: Answer,
-        batch: &mut Vec<Message>,
-    ) -> Result<(), Failure> {
+    async fn answered(&mut self, answer: Answer, batch: &mut Vec<Message>) -> Result<(), Failure> {
         match answer {
             Answer::Event(event) => {
                 self.failures = 0;
                 match *event {
-                Event::Workload(update) => batch.push(Message::Update(Box::new(update))),
-                other => self.apply(vec![other]).await?,
+                    Event::Workload(update) => batch.push(Message::Update(Box::new(update))),
+                    other => self.apply(vec![other]).await?,
                 }
             }
             Answer::Again(effect) => {
@@ -265,7 +272,9 @@ impl<'e> Actor<'e> {
                 .state
                 .get(*task)
                 .and_then(Task::open_attempt)
-                .is_some_and(|open| open.number == *attempt && self.state.run.body.cancel.is_none()),
+                .is_some_and(|open| {
+                    open.number == *attempt && self.state.run.body.cancel.is_none()
+                }),
             Effect::Stop { .. } | Effect::FindArtifact { .. } => true,
             Effect::RunEnded => false,
         }
@@ -277,7 +286,11 @@ impl<'e> Actor<'e> {
             return Ok(());
         }
         let artifacts: usize = events.iter().map(reported_artifacts).sum();
-        let needed = self.state.ids_needed().saturating_add(artifacts).saturating_add(1);
+        let needed = self
+            .state
+            .ids_needed()
+            .saturating_add(artifacts)
+            .saturating_add(1);
         let mut numbers = self.engine.numbers.lock().await;
         numbers.reserve(&self.engine.db, needed).await?;
         let now = self.engine.clock.now();
@@ -302,13 +315,17 @@ impl<'e> Actor<'e> {
         let record = |id: &TaskId| -> Result<TaskRecord, Failure> {
             let task = self.state.get(*id);
             let task = task.ok_or_else(|| Failure::Corrupt(format!("task {id} is missing")))?;
-            task.to_record().map_err(|error| Failure::Corrupt(error.to_string()))
+            task.to_record()
+                .map_err(|error| Failure::Corrupt(error.to_string()))
         };
         let inserted: Result<Vec<TaskRecord>, Failure> =
             pending.inserted.iter().map(record).collect();
         let inserted = inserted?;
-        let updated: Result<Vec<TaskRecord>, Failure> =
-            pending.updated.difference(&pending.inserted).map(record).collect();
+        let updated: Result<Vec<TaskRecord>, Failure> = pending
+            .updated
+            .difference(&pending.inserted)
+            .map(record)
+            .collect();
         let updated = updated?;
         let recorded: Vec<Artifact> = pending
             .artifacts
@@ -317,9 +334,13 @@ impl<'e> Actor<'e> {
             .cloned()
             .collect();
         // What an importer took over was recorded by another run; it is in use here from now on.
-        let (recorded, known): (Vec<Artifact>, Vec<Artifact>) =
-            recorded.into_iter().partition(|artifact| artifact.run_id == self.state.run.id);
-        let uses = known.into_iter().map(|artifact| (self.state.run.id, artifact.id)).collect();
+        let (recorded, known): (Vec<Artifact>, Vec<Artifact>) = recorded
+            .into_iter()
+            .partition(|artifact| artifact.run_id == self.state.run.id);
+        let uses = known
+            .into_iter()
+            .map(|artifact| (self.state.run.id, artifact.id))
+            .collect();
         let run = pending.run.then(|| self.state.run.clone());
         let written = self.engine.db.write(move |conn| {
             Box::pin(async move {
@@ -355,7 +376,9 @@ impl<'e> Actor<'e> {
 
     fn fill(&mut self) -> Result<(), Failure> {
         while self.calls.len() < IN_FLIGHT {
-            let Some(effect) = self.waiting.pop_front() else { break };
+            let Some(effect) = self.waiting.pop_front() else {
+                break;
+            };
             if !self.still_wanted(&effect) {
                 continue;
             }
@@ -373,9 +396,14 @@ impl<'e> Actor<'e> {
                 let request = launch::request("", launch_spec(&self.state, *task)?);
                 Box::pin(async move { launch_call(&engine, request, effect, pause).await })
             }
-            Effect::Stop { workload_id, reason } => {
-                let request =
-                    runner::StopRequest { id: workload_id.to_string(), reason: reason.clone() };
+            Effect::Stop {
+                workload_id,
+                reason,
+            } => {
+                let request = runner::StopRequest {
+                    id: workload_id.to_string(),
+                    reason: reason.clone(),
+                };
                 Box::pin(async move { stop_call(&engine, request, effect, pause).await })
             }
             Effect::FindArtifact { .. } => {
@@ -393,7 +421,11 @@ impl<'e> Actor<'e> {
 }
 
 fn pause(failures: u32) -> Duration {
-    if failures == 0 { Duration::ZERO } else { (PAUSE.0 * 2_u32.pow(failures.min(7))).min(PAUSE.1) }
+    if failures == 0 {
+        Duration::ZERO
+    } else {
+        (PAUSE.0 * 2_u32.pow(failures.min(7))).min(PAUSE.1)
+    }
 }
 
 async fn launch_call(
@@ -403,10 +435,15 @@ async fn launch_call(
     pause: Duration,
 ) -> Answer {
     tokio::time::sleep(pause).await;
-    let Ok(workload_id) = request.id.parse::<WorkloadId>() else { return Answer::Nothing };
+    let Ok(workload_id) = request.id.parse::<WorkloadId>() else {
+        return Answer::Nothing;
+    };
     let context = rpc::Context::background("pipeline-orchestrator");
     runtime::abort_point("orchestrator.launch.sent");
-    let answer = engine.workloads().launch(context.request(CALL_TIMEOUT, request)).await;
+    let answer = engine
+        .workloads()
+        .launch(context.request(CALL_TIMEOUT, request))
+        .await;
     runtime::abort_point("orchestrator.launch.answered");
     match answer {
         Ok(workload) => match launch::update(workload.into_inner()) {
@@ -416,7 +453,11 @@ async fn launch_call(
         Err(status) if refused(status.code()) => {
             let reason = "LAUNCH_REFUSED".to_owned();
             let message = status.message().to_owned();
-            Answer::Event(Box::new(Event::LaunchRefused { workload_id, reason, message }))
+            Answer::Event(Box::new(Event::LaunchRefused {
+                workload_id,
+                reason,
+                message,
+            }))
         }
         Err(status) => {
             tracing::debug!(%workload_id, code = ?status.code(), "a launch is tried again");
@@ -447,16 +488,27 @@ async fn stop_call(
     tokio::time::sleep(pause).await;
     let context = rpc::Context::background("pipeline-orchestrator");
     runtime::abort_point("orchestrator.stop.sent");
-    match engine.workloads().stop(context.request(CALL_TIMEOUT, request)).await {
-        Ok(workload) => launch::update(workload.into_inner())
-            .map_or(Answer::Nothing, |update| Answer::Event(Box::new(Event::Workload(update)))),
+    match engine
+        .workloads()
+        .stop(context.request(CALL_TIMEOUT, request))
+        .await
+    {
+        Ok(workload) => launch::update(workload.into_inner()).map_or(Answer::Nothing, |update| {
+            Answer::Event(Box::new(Event::Workload(update)))
+        }),
         Err(_) => Answer::Again(effect),
     }
 }
 
 async fn find_call(engine: &Inner, effect: Effect, pause: Duration) -> Answer {
     tokio::time::sleep(pause).await;
-    let Effect::FindArtifact { task, uri, artifact_type, metadata } = &effect else {
+    let Effect::FindArtifact {
+        task,
+        uri,
+        artifact_type,
+        metadata,
+    } = &effect
+    else {
         return Answer::Nothing;
     };
     let wanted = uri.clone();
@@ -472,19 +524,19 @@ async fn find_call(engine: &Inner, effect: Effect, pause: Duration) -> Answer {
             let found = known.into_iter().find(same).map(Box::new);
             Answer::Event(Box::new(Event::ArtifactLookedUp { task: *task, found }))
         }
-        Err(sql::Error::Corrupt { .. }) => {
-            Answer::Event(Box::new(Event::ArtifactLookedUp { task: *task, found: None }))
-        }
+        Err(sql::Error::Corrupt { .. }) => Answer::Event(Box::new(Event::ArtifactLookedUp {
+            task: *task,
+            found: None,
+        })),
         Err(_) => Answer::Again(effect),
     }
 }
 
 fn reported_artifacts(event: &Event) -> usize {
     match event {
-        Event::Workload(update) => update
-            .state
-            .report()
-            .map_or(0, |report| report.artifacts.iter().map(|(_, list)| list.len()).sum()),
+        Event::Workload(update) => update.state.report().map_or(0, |report| {
+            report.artifacts.iter().map(|(_, list)| list.len()).sum()
+        }),
         Event::ArtifactLookedUp { .. } => 1,
         Event::Start | Event::LaunchRefused { .. } | Event::Terminate { .. } => 0,
     }
@@ -508,6 +560,9 @@ impl Pending {
     }
 
     fn is_empty(&self) -> bool {
-        !self.run && self.inserted.is_empty() && self.updated.is_empty() && self.artifacts.is_empty()
+        !self.run
+            && self.inserted.is_empty()
+            && self.updated.is_empty()
+            && self.artifacts.is_empty()
     }
 }

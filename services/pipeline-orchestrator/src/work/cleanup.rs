@@ -29,7 +29,10 @@ pub(super) enum Error {
 
 impl From<tonic::Status> for Error {
     fn from(status: tonic::Status) -> Self {
-        Self::Runner { code: status.code(), message: status.message().to_owned() }
+        Self::Runner {
+            code: status.code(),
+            message: status.message().to_owned(),
+        }
     }
 }
 
@@ -38,8 +41,13 @@ pub(super) async fn remove(engine: &Inner, record: &RunRecord) -> Result<(), Err
     let run = record.run.id;
     stop_open_attempts(engine, record).await?;
     let context = rpc::Context::background("pipeline-orchestrator");
-    let request = runner::ForgetRequest { owner: launch::owner(run) };
-    engine.workloads().forget(context.request(FORGET_TIMEOUT, request)).await?;
+    let request = runner::ForgetRequest {
+        owner: launch::owner(run),
+    };
+    engine
+        .workloads()
+        .forget(context.request(FORGET_TIMEOUT, request))
+        .await?;
     runtime::abort_point("orchestrator.delete.forgotten");
     let mut gone: Vec<ArtifactId> = Vec::new();
     if !record.keep_artifacts {
@@ -69,24 +77,28 @@ async fn stop_open_attempts(engine: &Inner, record: &RunRecord) -> Result<(), Er
         .db
         .read(move |conn| Box::pin(async move { tasks::of_run(conn, run).await }))
         .await?;
-    for task in records.into_iter().filter_map(|record| Task::from_record(record).ok()) {
-        let Some(attempt) = task.open_attempt() else { continue };
+    for task in records
+        .into_iter()
+        .filter_map(|record| Task::from_record(record).ok())
+    {
+        let Some(attempt) = task.open_attempt() else {
+            continue;
+        };
         let request = runner::StopRequest {
             id: attempt.workload_id.to_string(),
             reason: "the run is being deleted".to_owned(),
         };
         let context = rpc::Context::background("pipeline-orchestrator");
-        engine.workloads().stop(context.request(STOP_TIMEOUT, request)).await?;
+        engine
+            .workloads()
+            .stop(context.request(STOP_TIMEOUT, request))
+            .await?;
     }
     Ok(())
 }
 
 /// Removes content that this run wrote and no other run uses, and what failed attempts left.
-async fn remove_content(
-    engine: &Inner,
-    record: &RunRecord,
-    own: &[Artifact],
-) -> Result<(), Error> {
+async fn remove_content(engine: &Inner, record: &RunRecord, own: &[Artifact]) -> Result<(), Error> {
     let run = record.run.id;
     // Only what lies in the run's own directory was written by it: an importer may name any place.
     let marker = format!("/{run}/");

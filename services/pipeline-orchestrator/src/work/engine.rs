@@ -74,8 +74,11 @@ impl RunEngine {
     /// # Errors
     /// The database cannot be read.
     pub async fn start(&self) -> Result<(), sql::Error> {
-        let open: Vec<RunId> =
-            self.0.db.read(|conn| Box::pin(async move { runs::open(conn).await })).await?;
+        let open: Vec<RunId> = self
+            .0
+            .db
+            .read(|conn| Box::pin(async move { runs::open(conn).await }))
+            .await?;
         for run in open {
             self.wake_run(run);
         }
@@ -129,11 +132,17 @@ impl RunEngine {
     }
 
     async fn watch_once(&self) -> Result<(), tonic::Status> {
-        let request =
-            runner::WatchRequest { owner: launch::OWNERS.to_owned(), live_only: true };
+        let request = runner::WatchRequest {
+            owner: launch::OWNERS.to_owned(),
+            live_only: true,
+        };
         let context = rpc::Context::background("pipeline-orchestrator");
-        let mut stream =
-            self.0.workloads().watch(context.stream_request(request)).await?.into_inner();
+        let mut stream = self
+            .0
+            .workloads()
+            .watch(context.stream_request(request))
+            .await?
+            .into_inner();
         while let Some(update) = stream.message().await? {
             if let Some(workload) = update.workload {
                 self.0.dispatch(workload);
@@ -162,10 +171,19 @@ impl Inner {
 
     /// Gives an update to the actor of its run; a run that has ended needs none.
     fn dispatch(&self, workload: runner::Workload) {
-        let owner = workload.spec.as_ref().map_or("", |spec| spec.owner.as_str());
-        let run = owner.strip_prefix(launch::OWNERS).and_then(|rest| rest.strip_prefix('/'));
-        let Some(run) = run.and_then(|run| run.parse::<RunId>().ok()) else { return };
-        let Some(update) = launch::update(workload) else { return };
+        let owner = workload
+            .spec
+            .as_ref()
+            .map_or("", |spec| spec.owner.as_str());
+        let run = owner
+            .strip_prefix(launch::OWNERS)
+            .and_then(|rest| rest.strip_prefix('/'));
+        let Some(run) = run.and_then(|run| run.parse::<RunId>().ok()) else {
+            return;
+        };
+        let Some(update) = launch::update(workload) else {
+            return;
+        };
         let actors = self.actors.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = actors.get(&run) {
             let _delivered = sender.send(Message::Update(Box::new(update)));

@@ -271,7 +271,12 @@ mod tests {
 
     #[test]
     fn a_component_that_brings_kfp_gets_no_other() {
-        for own in ["kfp", "kfp==2.9.0", " kfp[kubernetes]>=2", "kfp @ file:///kfp.whl"] {
+        for own in [
+            "kfp",
+            "kfp==2.9.0",
+            " kfp[kubernetes]>=2",
+            "kfp @ file:///kfp.whl",
+        ] {
             assert!(names_kfp(own), "{own}");
         }
         for other in ["kfp-kubernetes", "kfpx", "numpy", "kfp_server_api==2"] {

@@ -14,7 +14,10 @@ impl Watchers {
     /// Changes of a run from now on.
     pub(crate) fn subscribe(&self, run: RunId) -> watch::Receiver<()> {
         let mut senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        senders.entry(run).or_insert_with(|| watch::channel(()).0).subscribe()
+        senders
+            .entry(run)
+            .or_insert_with(|| watch::channel(()).0)
+            .subscribe()
     }
 
     /// Says that a run changed.

@@ -28,22 +28,31 @@ impl ArtifactService for Flumina {
         let query = format!("artifacts of {} {}", request.run_id, request.r#type);
         let size = aip::page::size(request.page_size).map_err(|error| status(&error))?;
         let key = aip::page::decode(&query, &request.page_token).map_err(|error| status(&error))?;
-        let before = page_key(key).map_err(|error| status(&error))?.unwrap_or(i64::MAX);
+        let before = page_key(key)
+            .map_err(|error| status(&error))?
+            .unwrap_or(i64::MAX);
         let kind = request.r#type;
         let read = self.app.db().read(move |conn| {
             Box::pin(async move {
                 artifacts::page(conn, run, &kind, ArtifactId(before), size + 1).await
             })
         });
-        let answer = read.await.map_err(Error::from).map(|mut found: Vec<Artifact>| {
-            let more = found.len() > size as usize;
-            found.truncate(size as usize);
-            let next = found.last().filter(|_| more).map(|last| last.id.to_string());
-            own::ListArtifactsResponse {
-                artifacts: found.iter().map(render::artifact).collect(),
-                next_page_token: next.map_or_else(String::new, |key| aip::page::encode(&query, &[&key])),
-            }
-        });
+        let answer = read
+            .await
+            .map_err(Error::from)
+            .map(|mut found: Vec<Artifact>| {
+                let more = found.len() > size as usize;
+                found.truncate(size as usize);
+                let next = found
+                    .last()
+                    .filter(|_| more)
+                    .map(|last| last.id.to_string());
+                own::ListArtifactsResponse {
+                    artifacts: found.iter().map(render::artifact).collect(),
+                    next_page_token: next
+                        .map_or_else(String::new, |key| aip::page::encode(&query, &[&key])),
+                }
+            });
         aip::unary(SERVICE, answer)
     }
 
@@ -64,7 +73,10 @@ impl ArtifactService for Flumina {
         let size = aip::page::size(request.page_size).map_err(|error| status(&error))? as usize;
         let key = aip::page::decode(&query, &request.page_token).map_err(|error| status(&error))?;
         let after = key.and_then(|mut key| key.pop()).unwrap_or_default();
-        aip::unary(SERVICE, self.files(request.artifact_id, &query, &after, size).await)
+        aip::unary(
+            SERVICE,
+            self.files(request.artifact_id, &query, &after, size).await,
+        )
     }
 
     async fn read_artifact(
@@ -72,8 +84,14 @@ impl ArtifactService for Flumina {
         request: Request<own::ReadArtifactRequest>,
     ) -> Result<Response<Self::ReadArtifactStream>, Status> {
         let request = request.into_inner();
-        let found = self.artifact(request.artifact_id).await.map_err(|error| status(&error))?;
-        let reader = self.objects.read(&found.uri, &request.path, request.offset).await;
+        let found = self
+            .artifact(request.artifact_id)
+            .await
+            .map_err(|error| status(&error))?;
+        let reader = self
+            .objects
+            .read(&found.uri, &request.path, request.offset)
+            .await;
         let reader = reader.map_err(|error| status(&Error::from(error)))?;
         let first = Some(reader.size);
         let stream = unfold(Some((reader, first)), |state| async move {
@@ -94,10 +112,9 @@ impl ArtifactService for Flumina {
 
 impl Flumina {
     async fn artifact(&self, id: i64) -> Result<Artifact, Error> {
-        let read = self
-            .app
-            .db()
-            .read(move |conn| Box::pin(async move { artifacts::by_id(conn, ArtifactId(id)).await }));
+        let read = self.app.db().read(move |conn| {
+            Box::pin(async move { artifacts::by_id(conn, ArtifactId(id)).await })
+        });
         read.await?.ok_or_else(|| Error::not_found("artifact", id))
     }
 
@@ -116,7 +133,10 @@ impl Flumina {
         Ok(own::ListArtifactFilesResponse {
             files: found
                 .into_iter()
-                .map(|file| own::ArtifactFile { path: file.path, size_bytes: file.size })
+                .map(|file| own::ArtifactFile {
+                    path: file.path,
+                    size_bytes: file.size,
+                })
                 .collect(),
             next_page_token: next.map_or_else(String::new, |key| aip::page::encode(query, &[&key])),
         })

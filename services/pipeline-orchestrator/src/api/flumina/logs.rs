@@ -20,7 +20,10 @@ pub(super) fn attempt(task: &Task, number: i32) -> Result<u32, Error> {
         Ok(number) if number <= newest => Ok(number),
         _ => Err(Error::field(
             "attempt",
-            format!("task {} has {newest} attempts, got {number}; 0 is the newest", task.label()),
+            format!(
+                "task {} has {newest} attempts, got {number}; 0 is the newest",
+                task.label()
+            ),
         )),
     }
 }
@@ -96,8 +99,14 @@ impl Logs {
             if self.open.is_none() {
                 self.open = Some(self.open().await?);
             }
-            let Some(stream) = &mut self.open else { return Ok(None) };
-            if let Some(part) = stream.message().await.map_err(|failed| runner_status(&failed))? {
+            let Some(stream) = &mut self.open else {
+                return Ok(None);
+            };
+            if let Some(part) = stream
+                .message()
+                .await
+                .map_err(|failed| runner_status(&failed))?
+            {
                 return Ok(Some(own::ReadLogsResponse {
                     offset: part.offset,
                     data: part.data,
@@ -114,18 +123,31 @@ impl Logs {
 
     async fn open(&self) -> Result<tonic::Streaming<runner::LogsResponse>, Status> {
         let id = ids::WorkloadId::of_attempt(self.run, self.task, self.attempt).to_string();
-        let request =
-            runner::LogsRequest { id, offset: self.offset, follow: self.follow, limit_bytes: 0 };
-        let answer =
-            self.flumina.engine.workloads().logs(self.context.stream_request(request)).await;
-        answer.map(tonic::Response::into_inner).map_err(|failed| runner_status(&failed))
+        let request = runner::LogsRequest {
+            id,
+            offset: self.offset,
+            follow: self.follow,
+            limit_bytes: 0,
+        };
+        let answer = self
+            .flumina
+            .engine
+            .workloads()
+            .logs(self.context.stream_request(request))
+            .await;
+        answer
+            .map(tonic::Response::into_inner)
+            .map_err(|failed| runner_status(&failed))
     }
 
     /// Waits for an attempt after the one that was read; false when none will come.
     async fn wait_for_attempt(&mut self) -> Result<bool, Status> {
         loop {
             self.changes.mark_unchanged();
-            let task = self.flumina.find_task(self.run, self.task.to_string()).await;
+            let task = self
+                .flumina
+                .find_task(self.run, self.task.to_string())
+                .await;
             let task = task.map_err(|error| status(&error))?;
             let newest = task.last_attempt().map_or(0, |attempt| attempt.number);
             if newest > self.attempt {

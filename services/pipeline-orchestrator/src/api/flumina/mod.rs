@@ -36,9 +36,13 @@ pub(crate) struct Flumina {
 
 /// Adds the services of the contract.
 pub(crate) fn add(services: Services, app: &App, engine: &RunEngine, objects: Store) -> Services {
-    let flumina = Flumina { app: app.clone(), engine: engine.clone(), objects };
-    let specs = SpecServiceServer::new(flumina.clone())
-        .max_decoding_message_size(rpc::MAX_MESSAGE_BYTES);
+    let flumina = Flumina {
+        app: app.clone(),
+        engine: engine.clone(),
+        objects,
+    };
+    let specs =
+        SpecServiceServer::new(flumina.clone()).max_decoding_message_size(rpc::MAX_MESSAGE_BYTES);
     services
         .descriptor(api_pipelines::DESCRIPTOR)
         .add(RunServiceServer::new(flumina.clone()))
@@ -51,7 +55,8 @@ fn status(error: &dyn ApiError) -> Status {
 }
 
 fn run_id(text: &str) -> Result<RunId, Status> {
-    text.parse().map_err(|invalid: ids::InvalidId| status(&Error::field("run_id", invalid.to_string())))
+    text.parse()
+        .map_err(|invalid: ids::InvalidId| status(&Error::field("run_id", invalid.to_string())))
 }
 
 impl From<objects::Error> for Error {
@@ -63,7 +68,10 @@ impl From<objects::Error> for Error {
                 name: String::new(),
                 message: error.to_string(),
             },
-            objects::Error::NotFound(uri) => Self::NotFound { kind: "content", name: uri },
+            objects::Error::NotFound(uri) => Self::NotFound {
+                kind: "content",
+                name: uri,
+            },
             objects::Error::Full => Self::DiskFull,
             objects::Error::Io { .. } => Self::Internal(aip::chain(&error)),
         }

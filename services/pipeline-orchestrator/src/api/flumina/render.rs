@@ -9,9 +9,7 @@ use ids::ArtifactId;
 use prost_types::value::Kind;
 use serde_json::{Map, Value};
 
-use crate::domain::{
-    Artifact, Attempt, AttemptStatus, Run, RunStatus, Task, TaskKind, TaskStatus,
-};
+use crate::domain::{Artifact, Attempt, AttemptStatus, Run, RunStatus, Task, TaskKind, TaskStatus};
 
 pub(super) fn run(run: &Run, parameters: &Map<String, Value>) -> own::Run {
     let body = &run.body;
@@ -25,7 +23,9 @@ pub(super) fn run(run: &Run, parameters: &Map<String, Value>) -> own::Run {
         created_at: Some(aip::time::to_proto(run.created_at)),
         finished_at: time(run.finished_at),
         task_counts: counts(&body.task_counts),
-        failed_task_id: body.failed_task.map_or_else(String::new, |id| id.to_string()),
+        failed_task_id: body
+            .failed_task
+            .map_or_else(String::new, |id| id.to_string()),
         parameters: Some(structure(parameters)),
         outputs: Some(structure(&body.outputs.parameters)),
         version: run.version,
@@ -133,7 +133,11 @@ fn attempt(attempt: &Attempt) -> own::Attempt {
 
 pub(super) fn artifact(artifact: &Artifact) -> own::Artifact {
     let kind = &artifact.artifact_type;
-    let name = if kind.schema_title.is_empty() { &kind.instance_schema } else { &kind.schema_title };
+    let name = if kind.schema_title.is_empty() {
+        &kind.instance_schema
+    } else {
+        &kind.schema_title
+    };
     own::Artifact {
         artifact_id: artifact.id.0,
         name: artifact.name.clone(),
@@ -151,8 +155,13 @@ pub(super) fn artifact(artifact: &Artifact) -> own::Artifact {
 }
 
 fn artifact_ids(by_name: &BTreeMap<String, Vec<ArtifactId>>) -> HashMap<String, own::ArtifactIds> {
-    let convert = |ids: &Vec<ArtifactId>| own::ArtifactIds { ids: ids.iter().map(|id| id.0).collect() };
-    by_name.iter().map(|(name, ids)| (name.clone(), convert(ids))).collect()
+    let convert = |ids: &Vec<ArtifactId>| own::ArtifactIds {
+        ids: ids.iter().map(|id| id.0).collect(),
+    };
+    by_name
+        .iter()
+        .map(|(name, ids)| (name.clone(), convert(ids)))
+        .collect()
 }
 
 fn time(timestamp: Option<Timestamp>) -> Option<prost_types::Timestamp> {
@@ -160,8 +169,12 @@ fn time(timestamp: Option<Timestamp>) -> Option<prost_types::Timestamp> {
 }
 
 fn structure(fields: &Map<String, Value>) -> prost_types::Struct {
-    let fields = fields.iter().map(|(name, value)| (name.clone(), value_message(value)));
-    prost_types::Struct { fields: fields.collect() }
+    let fields = fields
+        .iter()
+        .map(|(name, value)| (name.clone(), value_message(value)));
+    prost_types::Struct {
+        fields: fields.collect(),
+    }
 }
 
 fn value_message(value: &Value) -> prost_types::Value {

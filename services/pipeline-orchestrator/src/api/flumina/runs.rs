@@ -34,7 +34,10 @@ impl RunService for Flumina {
             })
         });
         let answer = read.await.and_then(|(record, root)| {
-            let parameters = root.map(parse).transpose()?.map(|root| root.body.inputs.parameters);
+            let parameters = root
+                .map(parse)
+                .transpose()?
+                .map(|root| root.body.inputs.parameters);
             let parameters = parameters.unwrap_or_else(|| record.run.body.parameters.clone());
             Ok(render::run(&record.run, &parameters))
         });
@@ -69,11 +72,15 @@ impl RunService for Flumina {
         let answer = read.await.and_then(|mut records| {
             let more = records.len() > size as usize;
             records.truncate(size as usize);
-            let next = records.last().filter(|_| more).map(|last| last.id.to_string());
+            let next = records
+                .last()
+                .filter(|_| more)
+                .map(|last| last.id.to_string());
             let tasks: Result<Vec<Task>, Error> = records.into_iter().map(parse).collect();
             Ok(own::ListTasksResponse {
                 tasks: tasks?.iter().map(render::task).collect(),
-                next_page_token: next.map_or_else(String::new, |key| aip::page::encode(&query, &[&key])),
+                next_page_token: next
+                    .map_or_else(String::new, |key| aip::page::encode(&query, &[&key])),
             })
         });
         aip::unary(SERVICE, answer)
@@ -97,7 +104,10 @@ impl RunService for Flumina {
         let request = request.into_inner();
         let id = run_id(&request.run_id)?;
         let key = call_key(caller, &request).map_err(|error| status(&error))?;
-        let call = Call { key, encode: Box::new(|()| Vec::new()) };
+        let call = Call {
+            key,
+            encode: Box::new(|()| Vec::new()),
+        };
         let deleted = self.app.delete_run(call, id, request.keep_artifacts).await;
         aip::unary(SERVICE, deleted.map(drop))
     }
@@ -109,7 +119,10 @@ impl RunService for Flumina {
         let context = rpc::context(&request);
         let request = request.into_inner();
         let id = run_id(&request.run_id)?;
-        let task = self.find_task(id, request.task.clone()).await.map_err(|error| status(&error))?;
+        let task = self
+            .find_task(id, request.task.clone())
+            .await
+            .map_err(|error| status(&error))?;
         let wanted = logs::attempt(&task, request.attempt).map_err(|error| status(&error))?;
         let stream = logs::stream(self.clone(), context, id, task.id, wanted, &request);
         Ok(Response::new(Box::pin(stream)))
@@ -122,11 +135,21 @@ impl RunService for Flumina {
         let context = rpc::context(&request);
         let request = request.into_inner();
         let id = run_id(&request.run_id)?;
-        let task = self.find_task(id, request.task).await.map_err(|error| status(&error))?;
+        let task = self
+            .find_task(id, request.task)
+            .await
+            .map_err(|error| status(&error))?;
         let number = logs::attempt(&task, request.attempt).map_err(|error| status(&error))?;
-        let attempt = task.body.attempts.iter().find(|attempt| attempt.number == number);
+        let attempt = task
+            .body
+            .attempts
+            .iter()
+            .find(|attempt| attempt.number == number);
         let Some(attempt) = attempt else {
-            let message = format!("task {} was not started, so there is nothing to replay", task.label());
+            let message = format!(
+                "task {} was not started, so there is nothing to replay",
+                task.label()
+            );
             return Err(status(&Error::Precondition {
                 reason: "TASK_NOT_STARTED",
                 kind: "task",
@@ -134,10 +157,17 @@ impl RunService for Flumina {
                 message,
             }));
         };
-        let describe = runner::DescribeRequest { id: attempt.workload_id.to_string() };
-        let described =
-            self.engine.workloads().describe(context.request(DESCRIBE_TIMEOUT, describe)).await;
-        let workload = described.map_err(|failed| logs::runner_status(&failed))?.into_inner();
+        let describe = runner::DescribeRequest {
+            id: attempt.workload_id.to_string(),
+        };
+        let described = self
+            .engine
+            .workloads()
+            .describe(context.request(DESCRIBE_TIMEOUT, describe))
+            .await;
+        let workload = described
+            .map_err(|failed| logs::runner_status(&failed))?
+            .into_inner();
         Ok(Response::new(own::GetReplayResponse {
             task: Some(render::task(&task)),
             workload: Some(workload),
@@ -164,7 +194,9 @@ impl Flumina {
                     (Some(found), None) => Ok(found),
                     (Some(_), Some(_)) => Err(Error::field(
                         "task",
-                        format!("several tasks are called `{task}`: give the id, or the path with dots"),
+                        format!(
+                            "several tasks are called `{task}`: give the id, or the path with dots"
+                        ),
                     )),
                     (None, _) => Err(Error::not_found("task", &task)),
                 }
@@ -175,7 +207,9 @@ impl Flumina {
 }
 
 pub(super) async fn visible(conn: &mut sql::Conn, id: RunId) -> Result<RunRecord, Error> {
-    runs::visible(conn, id).await?.ok_or_else(|| Error::not_found("run", id))
+    runs::visible(conn, id)
+        .await?
+        .ok_or_else(|| Error::not_found("run", id))
 }
 
 pub(super) fn parse(record: crate::domain::TaskRecord) -> Result<Task, Error> {

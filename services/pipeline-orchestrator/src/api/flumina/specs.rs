@@ -16,7 +16,10 @@ impl SpecService for Flumina {
         let document = request.into_inner().document;
         let faults = faults(&document)
             .into_iter()
-            .map(|fault| own::SpecFault { field: fault.field, message: fault.message })
+            .map(|fault| own::SpecFault {
+                field: fault.field,
+                message: fault.message,
+            })
             .collect();
         Ok(Response::new(own::ValidateSpecResponse { faults }))
     }

@@ -109,7 +109,10 @@ impl Watch {
         if let Some(root) = changed.iter().find(|task| task.kind == TaskKind::Root) {
             self.parameters = Some(root.body.inputs.parameters.clone());
         }
-        let parameters = self.parameters.as_ref().unwrap_or(&record.run.body.parameters);
+        let parameters = self
+            .parameters
+            .as_ref()
+            .unwrap_or(&record.run.body.parameters);
         own::WatchRunResponse {
             run: Some(render::run(&record.run, parameters)),
             tasks: changed.iter().map(render::task).collect(),
