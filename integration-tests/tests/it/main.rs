@@ -1,5 +1,12 @@
 //! The promise of the design, section 4, and its neighbours, against the real programs.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a failure here is a failed test, and what it measured is printed"
+)]
+
 mod access;
 mod agent_deaths;
 mod boundaries;

@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 
-use flumina_integration_tests::{Node, Options, Pipeline, Step, Verdict, Witness, kill_all};
+use flumina_integration_tests::{LIMIT, Node, Options, Pipeline, Step, Verdict, Witness, kill_all};
 
 use crate::cases::each;
 
@@ -132,4 +132,54 @@ async fn survives(case: &Case) {
     // At most three ran when everything died.
     assert!(verdict.lost() <= 3, "{verdict:#?}");
     node.wait_quiet().await;
+}
+
+/// Steps beside each other that end when the gate opens; a node has four cores.
+const BESIDE: usize = 6;
+const CORES: usize = 4;
+
+#[test]
+fn only_what_ran_is_lost_when_everything_dies() {
+    each(vec![Death::Everything, Death::OtherBoot], async |death| {
+        let mut node = Node::new();
+        let witness = node.witness();
+        let gate = node.path("gate");
+        let mut pipeline = Pipeline::new("wide").step(Step::witnessed("before", &witness, ""));
+        for number in 0..BESIDE {
+            let step = Step::gated(&format!("step-{number}"), &witness, &gate);
+            pipeline = pipeline.step(step.after(&["before"]));
+        }
+        node.start(&Options::default().boot("boot-one"));
+        let run = node.client().submit(&pipeline, "key").await;
+        testkit::eventually("every core is busy", LIMIT, || async {
+            let starts = witness.starts(&run).len();
+            if starts == 1 + CORES {
+                Ok(())
+            } else {
+                Err(starts)
+            }
+        })
+        .await;
+        node.kill_everything();
+        death.finish(&mut node);
+        std::fs::write(&gate, "").unwrap();
+        let verdict = Verdict::of(&node.client(), &run, &witness).await;
+        verdict.assert_promise();
+        verdict.assert_succeeded();
+        assert_eq!(verdict.lost(), CORES, "{verdict:#?}");
+        for task in &verdict.tasks {
+            let first = &task.attempts[0];
+            if task.attempts.len() == 2 {
+                let reason = match death {
+                    Death::OtherBoot => ["AGENT_DIED", "MACHINE_RESTARTED"],
+                    Death::Service | Death::Everything => ["AGENT_DIED"; 2],
+                };
+                assert!(reason.contains(&first.reason.as_str()), "{task:#?}");
+                assert_ne!(first.message, "");
+            } else {
+                assert_eq!(task.attempts.len(), 1, "{task:#?}");
+            }
+        }
+        node.wait_quiet().await;
+    });
 }
