@@ -32,14 +32,14 @@ struct Pending {
 }
 
 impl Hub {
-    pub(super) fn publish(&self, record: Arc<Record>) {
+    pub(super) fn publish(&self, record: &Arc<Record>) {
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
         watchers.retain(|watcher| {
             let Some(watcher) = watcher.upgrade() else {
                 return false;
             };
             if within(&record.owner, &watcher.owner) {
-                watcher.offer(&record);
+                watcher.offer(record);
             }
             true
         });
@@ -106,6 +106,8 @@ pub struct Watching {
     synced: bool,
     /// Versions of what was listed, so that an older state is never told after a newer one.
     told: HashMap<WorkloadId, i64>,
+    /// The same of what had ended, until changes from before the list are through.
+    listed_ended: HashMap<WorkloadId, i64>,
 }
 
 /// One thing that a watch tells.
@@ -130,6 +132,7 @@ impl Runner {
             listed: false,
             synced: false,
             told: HashMap::new(),
+            listed_ended: HashMap::new(),
         }
     }
 }
@@ -138,10 +141,12 @@ impl Watching {
     /// The next thing to tell; none when the runner ends.
     pub async fn next(&mut self) -> Result<Option<Told>, Error> {
         if let Some(record) = self.next_listed().await? {
-            // What has ended does not change, so it need not be remembered.
-            if !record.state.ended() {
-                self.told.insert(record.id.clone(), record.version);
-            }
+            let told = if record.state.ended() {
+                &mut self.listed_ended
+            } else {
+                &mut self.told
+            };
+            told.insert(record.id.clone(), record.version);
             return Ok(Some(Told::Record(Arc::new(record))));
         }
         if !self.synced {
@@ -151,10 +156,9 @@ impl Watching {
         let shutdown = self.runner.shutdown();
         loop {
             while let Some(record) = self.watcher.take() {
-                let newer = self
-                    .told
-                    .get(&record.id)
-                    .is_none_or(|told| *told < record.version);
+                let told = self.told.get(&record.id);
+                let told = told.or_else(|| self.listed_ended.get(&record.id));
+                let newer = told.is_none_or(|told| *told < record.version);
                 if newer {
                     if record.state.ended() {
                         self.told.remove(&record.id);
@@ -164,6 +168,8 @@ impl Watching {
                     return Ok(Some(Told::Record(record)));
                 }
             }
+            // Older states of what was listed as ended were offered before the list was read, and are gone now.
+            self.listed_ended = HashMap::new();
             let woken = shutdown.guard(self.watcher.wake.notified()).await;
             if woken.is_none() {
                 return Ok(None);

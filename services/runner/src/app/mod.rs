@@ -214,9 +214,17 @@ impl Runner {
         }
     }
 
-    /// Tells watchers, with the place in the queue as it is now.
+    /// Tells watchers, unless something newer is known: a state must never be told after a later one. The lock is
+    /// held until it is with all watchers, so that the check still holds then.
     fn publish(&self, record: Record) {
-        self.0.hub.publish(Arc::new(record));
+        let live = self.live();
+        let newer = match live.workloads.get(&record.id) {
+            Some(live) => live.record.version > record.version,
+            None => !record.state.ended(),
+        };
+        if !newer {
+            self.0.hub.publish(&Arc::new(record));
+        }
     }
 
     fn next_version(&self, last: i64) -> i64 {

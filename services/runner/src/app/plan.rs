@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aip::FieldViolation;
@@ -11,6 +11,7 @@ use api_runner::v1::WorkloadSpec;
 use api_step::v1::step::Program;
 use api_step::v1::{Assignment, EnvVar};
 use ids::WorkloadId;
+use tokio::sync::OnceCell;
 
 use super::{Runner, venv};
 use crate::api::validate::Wanted;
@@ -62,7 +63,7 @@ pub(crate) struct Interpreter {
 pub(crate) struct Interpreters {
     default: String,
     search: Vec<PathBuf>,
-    known: Mutex<HashMap<String, Option<Arc<Interpreter>>>>,
+    known: Mutex<HashMap<String, Arc<OnceCell<Arc<Interpreter>>>>>,
 }
 
 impl Interpreters {
@@ -89,18 +90,18 @@ impl Interpreters {
 
     /// The interpreter with a name, or at a path.
     pub(crate) async fn named(&self, name: &str) -> Option<Arc<Interpreter>> {
-        if let Some(found) = self.known().get(name) {
-            return found.clone();
-        }
-        let path = self.find_program(name)?;
-        let asked = tokio::task::spawn_blocking(move || ask_version(&path)).await;
-        let found = asked.ok().flatten().map(Arc::new);
-        self.known().insert(name.to_owned(), found.clone());
-        found
-    }
-
-    fn known(&self) -> MutexGuard<'_, HashMap<String, Option<Arc<Interpreter>>>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        let cell = {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(known.entry(name.to_owned()).or_default())
+        };
+        // However many ask at the same time, one process answers; through a shim it can take long.
+        let found = cell.get_or_try_init(async || {
+            let path = self.find_program(name).ok_or(())?;
+            let asked = tokio::task::spawn_blocking(move || ask_version(&path)).await;
+            asked.ok().flatten().map(Arc::new).ok_or(())
+        });
+        // What is missing may be installed later, so only what was found is kept.
+        found.await.ok().cloned()
     }
 
     pub(crate) async fn default(&self) -> Option<Arc<Interpreter>> {
@@ -140,13 +141,9 @@ impl Runner {
         let amount = self.clamp(wanted, &mut plan, &mut violations);
         let interpreter = self.choose_python(spec, &mut plan, &mut violations).await;
         note_ignored(spec, &mut plan);
-        let needs_python = matches!(
-            spec.step.as_ref().and_then(|step| step.program.as_ref()),
-            Some(Program::PythonFunction(_))
-        );
         match interpreter {
             Some(interpreter) => self.want_environment(spec, &interpreter, &mut plan),
-            None if needs_python || spec.python.is_some() => {
+            None if needs_python(spec) => {
                 let wanted = &self.0.config.python;
                 violations.push(FieldViolation::new(
                     "spec.step",
@@ -236,8 +233,16 @@ impl Runner {
                 plan.notes.push(text);
             }
         };
+        // Asking an interpreter who it is costs a process; PATH finds the same one for a command.
+        let any = async || {
+            if needs_python(spec) {
+                known.default().await
+            } else {
+                None
+            }
+        };
         match image::meaning(image, &self.0.config.images) {
-            Meaning::None => known.default().await,
+            Meaning::None => any().await,
             Meaning::Rule(rule) => match &rule.python {
                 Some(name) => {
                     let found = known.named(name).await;
@@ -279,7 +284,7 @@ impl Runner {
                         "image {image} is not used: the program ran as a process of this machine"
                     ),
                 );
-                known.default().await
+                any().await
             }
         }
     }
@@ -375,6 +380,11 @@ fn ports(spec: &WorkloadSpec) -> Result<Vec<(String, String)>, Error> {
         ports.push((format!("PORT_{name}"), number));
     }
     Ok(ports)
+}
+
+fn needs_python(spec: &WorkloadSpec) -> bool {
+    let program = spec.step.as_ref().and_then(|step| step.program.as_ref());
+    spec.python.is_some() || matches!(program, Some(Program::PythonFunction(_)))
 }
 
 fn note_ignored(spec: &WorkloadSpec, plan: &mut Plan) {
