@@ -15,11 +15,12 @@ use crate::{BuildError, peers};
 pub(crate) const PIPELINE_STORE: &str = "database";
 
 /// The descriptor sets of everything public.
-pub(crate) const DESCRIPTORS: [&[u8]; 4] = [
+pub(crate) const DESCRIPTORS: [&[u8]; 5] = [
     api_kfp::DESCRIPTOR,
     api_pipelines::DESCRIPTOR,
     tonic_health::pb::FILE_DESCRIPTOR_SET,
     tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
 ];
 
 /// Connects the gateway's own services.
@@ -42,18 +43,25 @@ pub(crate) fn register(
         services = services.descriptor(descriptor);
     }
     if reflection {
-        let mut builder = tonic_reflection::server::Builder::configure();
-        for descriptor in DESCRIPTORS {
-            builder = builder.register_encoded_file_descriptor_set(descriptor);
-        }
-        // The sets also hold services that others import, such as the runner's; only public ones are listed.
-        for name in peers::public() {
-            builder = builder.with_service_name(name);
-        }
-        services = services.add(builder.build_v1()?);
+        // Older tools know reflection by the name from before it was settled.
+        services = services
+            .add(reflected().build_v1()?)
+            .add(reflected().build_v1alpha()?);
     }
     switchboard.register(services, &host.metrics);
     Ok(())
+}
+
+fn reflected() -> tonic_reflection::server::Builder<'static> {
+    let mut builder = tonic_reflection::server::Builder::configure();
+    for descriptor in DESCRIPTORS {
+        builder = builder.register_encoded_file_descriptor_set(descriptor);
+    }
+    // The sets also hold services that others import, such as the runner's; only public ones are listed.
+    for name in peers::public() {
+        builder = builder.with_service_name(name);
+    }
+    builder
 }
 
 async fn report_health(reporter: HealthReporter, readiness: Readiness) {

@@ -24,11 +24,12 @@ const ORCHESTRATOR: [&str; 7] = [
     SPECS,
 ];
 /// What the gateway serves itself.
-pub(crate) const OWN: [&str; 4] = [
+pub(crate) const OWN: [&str; 5] = [
     AUTH,
     HEALTHZ,
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
 ];
 
 /// Channels to the public services by their full names. What is not here cannot be reached from the outside.
