@@ -338,7 +338,11 @@ async fn nested_values_and_large_texts_are_survived() {
         .await;
     let refused = refused.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
-    assert!(refused.message().contains("recursion limit"), "{}", refused.message());
+    assert!(
+        refused.message().contains("recursion limit"),
+        "{}",
+        refused.message()
+    );
     let large = json!({"rows": 1, "text": "x".repeat(1 << 20)});
     server.run(inline("r", &program(), &large)).await.unwrap();
 }

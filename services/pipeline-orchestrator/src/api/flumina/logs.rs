@@ -114,7 +114,8 @@ impl Logs {
                 }));
             }
             self.open = None;
-            if !(self.follow && self.newest) || !self.wait_for_attempt().await? {
+            let more = self.follow && self.newest && self.wait_for_attempt().await?;
+            if !more {
                 return Ok(None);
             }
             self.offset = 0;

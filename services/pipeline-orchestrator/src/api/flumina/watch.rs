@@ -54,10 +54,8 @@ pub(super) fn stream(
         if next.is_err() {
             watch.done = true;
         }
-        match next.map_err(|error| status(&error)).transpose() {
-            Some(item) => Some((item, watch)),
-            None => None,
-        }
+        let item = next.map_err(|error| status(&error)).transpose()?;
+        Some((item, watch))
     })
 }
 
