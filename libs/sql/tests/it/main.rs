@@ -1,5 +1,7 @@
 //! The store rules that every service relies on, on a real file.
 
+#![allow(clippy::unwrap_used, reason = "tests panic")]
+
 use flumina_sql::{Db, Error, FromRow, Migrations, Options, Row, args};
 use tempfile::TempDir;
 

@@ -82,7 +82,7 @@ async fn upload(
             .create_pipeline_and_version(request)
             .await?
             .into_inner();
-        return printer.message(PIPELINE, &created, |created| show(created));
+        return printer.message(PIPELINE, &created, show);
     };
     let version_name = version.unwrap_or_else(|| {
         format!(
@@ -102,7 +102,7 @@ async fn upload(
         }),
     };
     let created = service.create_pipeline_version(request).await?.into_inner();
-    printer.message(VERSION, &created, |created| fields_of_version(created))
+    printer.message(VERSION, &created, fields_of_version)
 }
 
 async fn list(page: Page, client: &Client, printer: &Printer) -> Result<()> {
