@@ -293,6 +293,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a status as a peer would send it"
+    )]
     fn a_peer_failure_is_ours_unless_the_peer_is_away() {
         let codes = [
             Code::Unavailable,

@@ -1,6 +1,6 @@
 //! The store rules that every service relies on, on a real file.
 
-#![allow(clippy::unwrap_used, reason = "tests panic")]
+#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 use flumina_sql::{Db, Error, FromRow, Migrations, Options, Row, args};
 use tempfile::TempDir;
