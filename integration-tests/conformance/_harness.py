@@ -121,7 +121,7 @@ class Server:
             headers.setdefault("Content-Type", "application/json")
         request = urllib.request.Request(self.url + path, data=body, headers=headers, method=method)
         try:
-            with _OPENER.open(request, timeout=timeout) as answer:
+            with OPENER.open(request, timeout=timeout) as answer:
                 status, data, found = answer.status, answer.read(), answer.headers
         except urllib.error.HTTPError as error:
             status, data, found = error.code, error.read(), error.headers
@@ -176,7 +176,7 @@ def say(text):
 
 
 # Proxies of the environment are for the world, not for a server on this machine.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Suite:

@@ -21,7 +21,10 @@ import kfp_server_api  # noqa: E402
 from kfp import compiler, dsl  # noqa: E402
 
 os.environ["HOME"] = _home
+import _artifacts  # noqa: E402, F401: registers its cases
 import _pipelines  # noqa: E402
+import _refused  # noqa: E402, F401
+from _cases import CASES, REFUSED  # noqa: E402
 
 suite = Suite()
 EQUALS, IS_SUBSTRING, IN = 1, 9, 8
@@ -277,10 +280,8 @@ def logs(server, client, run_id):
             break
         assert time.monotonic() < deadline, tasks
         time.sleep(0.05)
-    import urllib.request
-
     url = f"{server.url}/apis/v1alpha1/runs/{run_id}/nodes/{tasks['wait-for']['task_id']}/log?follow=true"
-    with _harness._OPENER.open(urllib.request.Request(url), timeout=20) as answer:
+    with _harness.OPENER.open(url, timeout=20) as answer:
         equal(answer.readline(), b"waiting\n")
 
 
@@ -301,7 +302,7 @@ def wrong_arguments_are_refused_by_name(server, client, folder):
 
 @suite.test
 def what_is_not_executed_yet_is_refused_by_name(server, client, folder):
-    for name, (pipeline, task, field) in _pipelines.REFUSED.items():
+    for name, (pipeline, task, field) in REFUSED.items():
         try:
             client.create_run_from_pipeline_func(pipeline, arguments={})
         except kfp_server_api.ApiException as error:
@@ -342,7 +343,7 @@ def cases(server, client, folder):
         equal(run["state"], state, run.get("message"))
         check(server, run, server.tasks(started[name]))
 
-    for name, (pipeline, arguments, state, check) in _pipelines.CASES.items():
+    for name, (pipeline, arguments, state, check) in CASES.items():
         try:
             submit(name, pipeline, arguments)
         except kfp_server_api.ApiException as error:

@@ -98,7 +98,7 @@ def main():
     with suite.guard("the pipeline runs"), Server() as server:
         client = kfp.Client(host=server.url)
         run_id = client.create_run_from_pipeline_func(sensors, arguments={}, enable_caching=False).run_id
-        run = server.wait(run_id, 300)
+        run = server.wait(run_id, 420)
         checks(server, run, server.tasks(run_id))
         suite.run()
     suite.close()
