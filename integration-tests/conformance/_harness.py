@@ -205,7 +205,7 @@ class Suite:
         started = time.monotonic()
         try:
             function(*arguments)
-        except Exception as error:  # noqa: BLE001: a failure of whatever kind is a failed test
+        except Exception as error:  # noqa: BLE001
             with self._lock:
                 self.failures.append(name)
                 say(f"FAILED {name}: {_explain(error)}")

@@ -21,7 +21,7 @@ import kfp_server_api  # noqa: E402
 from kfp import compiler, dsl  # noqa: E402
 
 os.environ["HOME"] = _home
-import _artifacts  # noqa: E402, F401: registers its cases
+import _artifacts  # noqa: E402, F401
 import _pipelines  # noqa: E402
 import _refused  # noqa: E402, F401
 from _cases import CASES, REFUSED  # noqa: E402

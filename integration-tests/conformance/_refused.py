@@ -8,7 +8,7 @@ from kfp import dsl
 @refused("condition-1", "triggerPolicy.condition")
 @dsl.pipeline(name="refused-if")
 def refused_if(flag: bool = True):
-    with dsl.If(flag == True):  # noqa: E712: compared by the SDK
+    with dsl.If(flag == True):  # noqa: E712
         constant(value=1)
 
 
