@@ -11,6 +11,8 @@ use crate::tree::Tree;
 
 const FIRST_SAMPLE: Duration = Duration::from_millis(5);
 const SLOWEST_SAMPLE: Duration = Duration::from_millis(250);
+/// Between two samples lies this many times what the first took: the memory of very large steps is slow to count.
+const SAMPLE_SHARE: u32 = 10;
 /// Between two rounds of SIGKILL, for processes that appeared meanwhile.
 const KILL_ROUND: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_secs(3600);
@@ -136,10 +138,12 @@ impl<'a> Supervisor<'a> {
         if now < self.next_sample {
             return;
         }
-        let memory = self.tree.memory();
+        // The peak is at most the limit until the step is ended, so whatever exceeds the limit was counted exactly.
+        let memory = self.tree.memory(self.peak);
         self.peak = self.peak.max(memory);
         self.interval = (self.interval * 3 / 2).min(SLOWEST_SAMPLE);
-        self.next_sample = now + self.interval;
+        let after = sys::monotonic();
+        self.next_sample = after + self.interval.max((after - now) * SAMPLE_SHARE);
         if self.limits.memory > 0 && memory > self.limits.memory && self.cause.is_none() {
             self.cause = Some(Cause::OutOfMemory(memory));
             self.kill(now);

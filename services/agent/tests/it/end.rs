@@ -113,6 +113,17 @@ fn memory_is_that_of_the_whole_tree() {
 }
 
 #[test]
+fn memory_that_processes_share_counts_once() {
+    let fork = "import os, time\nx = bytearray(150 << 20)\nfor i in range(6):\n  if os.fork() == 0: break\ntime.sleep(1.5)";
+    let mut attempt = Attempt::command(&["python3", "-c", fork]);
+    attempt.assignment.memory_limit_bytes = 500 << 20;
+    let result = attempt.run();
+    assert_outcome(&result, Outcome::Succeeded, "");
+    let peak = result.usage.unwrap().peak_memory_bytes >> 20;
+    assert!((150..300).contains(&peak), "{peak} MiB");
+}
+
+#[test]
 fn the_peak_of_a_short_spike_is_seen() {
     let spike = "x = bytearray(80 << 20); del x; import time; time.sleep(0.3)";
     let result = Attempt::command(&["python3", "-c", spike]).run();
