@@ -1,6 +1,6 @@
 //! The content of an artifact: its size and digest, and making it durable.
 //!
-//! Links are never followed: a link counts by the text of its target, so that a digest covers exactly what the artifact
+//! Links within an artifact are never followed: a link counts by the text of its target, so that a digest covers exactly what the artifact
 //! itself holds. What is neither file, directory nor link (a pipe, a socket) is refused.
 
 use std::fs::{self, File};
@@ -84,21 +84,72 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Copies a file or a tree; links are copied as links. What is at the target is replaced.
+/// Puts a copy of a file or a tree at `to`, in place of what is there. Is `from` itself a link, then what it leads to is
+/// copied; links within a tree are copied as links.
 pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let from = fs::canonicalize(from)?;
+    let (Some(parent), Some(name)) = (to.parent(), to.file_name()) else {
+        return Err(io::Error::other("it is not the path of a file"));
+    };
+    fs::create_dir_all(parent)?;
+    let parent = fs::canonicalize(parent)?;
+    let to = parent.join(name);
+    if from == to {
+        return Ok(());
+    }
+    if to.starts_with(&from) {
+        return Err(io::Error::other(format!(
+            "{} cannot be copied into itself",
+            from.display()
+        )));
+    }
+    // Beside the target first: what is copied may lie within what is replaced.
+    let mut part = std::ffi::OsString::from(".");
+    part.push(name);
+    part.push(format!(".{}", std::process::id()));
+    let part = parent.join(part);
+    let copied = copy_tree(&from, &part)
+        .and_then(|()| remove(&to))
+        .and_then(|()| fs::rename(&part, &to));
+    if copied.is_err() {
+        remove(&part).ok();
+    }
+    copied
+}
+
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     let meta = fs::symlink_metadata(from)?;
     if meta.is_symlink() {
         return std::os::unix::fs::symlink(fs::read_link(from)?, to);
     }
-    if !meta.is_dir() {
+    if meta.is_file() {
         return fs::copy(from, to).map(drop);
     }
-    fs::create_dir_all(to)?;
+    if !meta.is_dir() {
+        return Err(unsupported(from));
+    }
+    fs::create_dir(to)?;
     for child in fs::read_dir(from)? {
         let child = child?;
-        copy(&child.path(), &to.join(child.file_name()))?;
+        copy_tree(&child.path(), &to.join(child.file_name()))?;
     }
     Ok(())
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    removed.or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    })
+}
+
+fn unsupported(path: &Path) -> io::Error {
+    io::Error::other(format!("{} is neither file nor directory", path.display()))
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
@@ -125,10 +176,7 @@ fn entry(path: &Path, meta: &fs::Metadata, sync: bool) -> io::Result<(u64, Strin
         return Ok((0, sha256(&text)));
     }
     if !meta.is_file() {
-        return Err(io::Error::other(format!(
-            "{} is neither file nor directory",
-            path.display()
-        )));
+        return Err(unsupported(path));
     }
     // A path may have become something else since it was looked at.
     let mut file = File::options()
@@ -240,6 +288,39 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_follows_the_link_that_it_was_given_and_replaces_what_is_there() {
+        let dir = testkit::temp_dir();
+        let (tree, link, to) = (
+            dir.path().join("tree"),
+            dir.path().join("link"),
+            dir.path().join("made/to"),
+        );
+        fs::create_dir(&tree).unwrap();
+        fs::write(tree.join("new"), "new").unwrap();
+        symlink(&tree, &link).unwrap();
+        fs::create_dir_all(&to).unwrap();
+        fs::write(to.join("old"), "old").unwrap();
+        copy(&link, &to).unwrap();
+        let content = record(&to).unwrap().unwrap();
+        assert_eq!(content, record(&tree).unwrap().unwrap());
+        // A file in place of a directory, from within what is replaced.
+        copy(&to.join("new"), &to).unwrap();
+        assert_eq!(fs::read_to_string(&to).unwrap(), "new");
+        // The target leads to the source, and the source to the target.
+        fs::remove_file(&to).unwrap();
+        symlink(tree.join("new"), &to).unwrap();
+        copy(&tree.join("new"), &to).unwrap();
+        assert!(fs::symlink_metadata(&to).unwrap().is_file());
+        fs::remove_file(&link).unwrap();
+        symlink(&to, &link).unwrap();
+        copy(&link, &to).unwrap();
+        assert_eq!(fs::read_to_string(&to).unwrap(), "new");
+        let left = fs::read_dir(dir.path().join("made")).unwrap().count();
+        assert_eq!(left, 1);
+        assert!(copy(dir.path(), &to).is_err());
+    }
+
+    #[test]
     fn pipes_are_refused_without_waiting() {
         let dir = testkit::temp_dir();
         let path = dir.path().join("pipe");
@@ -250,5 +331,7 @@ mod tests {
         assert!(made.success());
         assert!(record(&path).is_err());
         assert!(record(dir.path()).is_err());
+        assert!(copy(&path, &dir.path().join("copy")).is_err());
+        assert!(!dir.path().join("copy").exists());
     }
 }
