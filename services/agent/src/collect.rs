@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use api_step::v1::{Artifact, ArtifactValue, ParameterValue};
 use serde_json::Value;
@@ -50,7 +50,7 @@ pub(crate) fn collect(prepared: &Prepared, max_parameter_bytes: u64) -> Result<C
         });
     }
     if anything {
-        sync_directories(prepared)?;
+        sync_directories(prepared, &collected)?;
     }
     Ok(collected)
 }
@@ -180,20 +180,38 @@ fn content(declared: &OutputArtifact, merged: &MergedArtifact) -> Result<Option<
 }
 
 /// The entries on the way to the artifacts must be as durable as their content.
-fn sync_directories(prepared: &Prepared) -> Result<(), Failure> {
-    let mut dirs: Vec<&Path> = Vec::new();
-    for artifact in &prepared.outputs.artifacts {
-        dirs.extend(Path::new(&artifact.uri).parent());
+fn sync_directories(prepared: &Prepared, collected: &Collected) -> Result<(), Failure> {
+    let mut dirs: Vec<PathBuf> = Vec::new();
+    for (declared, output) in prepared.outputs.artifacts.iter().zip(&collected.artifacts) {
+        let present = output.artifacts.iter().filter(|artifact| artifact.present);
+        for path in present.filter_map(|artifact| local_path(&artifact.uri).ok()) {
+            dirs.extend(way_to(Path::new(&path), Path::new(&declared.uri)));
+        }
     }
     for made in &prepared.made {
-        dirs.extend(made.parent());
+        dirs.extend(made.parent().map(Path::to_owned));
     }
     dirs.sort_unstable();
     dirs.dedup();
-    for dir in dirs.into_iter().filter(|dir| dir.is_absolute()) {
-        artifact::sync_dir(dir).map_err(cannot("write through", dir))?;
+    for dir in dirs.iter().filter(|dir| dir.is_absolute()) {
+        match artifact::sync_dir(dir) {
+            // What leads to a place of the program's choice is often not ours, and older than the step.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced.map_err(cannot("write through", dir))?,
+        }
     }
     Ok(())
+}
+
+/// The directories whose entries lead to an artifact: up to the one that holds the declared place, which was there before
+/// the program, or all of them for an artifact elsewhere.
+fn way_to(path: &Path, declared: &Path) -> Vec<PathBuf> {
+    let base = declared.parent().filter(|base| path.starts_with(base));
+    path.ancestors()
+        .skip(1)
+        .take_while(|dir| base.is_none_or(|base| dir.starts_with(base)))
+        .map(Path::to_owned)
+        .collect()
 }
 
 enum ReadError {
@@ -243,5 +261,24 @@ fn too_large(subject: &str, error: ReadError) -> Failure {
                 "{subject} has {size} bytes, more than the {limit} allowed; write large results as an artifact"
             ),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_to_an_artifact_ends_at_the_directory_of_the_declared_place() {
+        let table: [(&str, &[&str]); 4] = [
+            ("/s/run/out", &["/s/run"]),
+            ("/s/run/out/a", &["/s/run/out", "/s/run"]),
+            ("/s/run/out/b/c", &["/s/run/out/b", "/s/run/out", "/s/run"]),
+            ("/x/y/z", &["/x/y", "/x", "/"]),
+        ];
+        for (path, dirs) in table {
+            let found = way_to(Path::new(path), Path::new("/s/run/out"));
+            assert_eq!(found, dirs.iter().map(PathBuf::from).collect::<Vec<_>>());
+        }
     }
 }
