@@ -66,7 +66,7 @@ async function attackFrom(name, url, target, { rebound = false, sandboxed = fals
   for (const [kind, go] of Object.entries(sandboxed ? {} : NAVIGATIONS)) {
     const window = await context.newPage();
     await window.goto(url);
-    const answered = context.waitForEvent("response", { predicate: isOurs, timeout: 5000 });
+    const answered = context.waitForEvent("response", { predicate: isOurs, timeout: 20000 });
     // An error is what a page gets for looking at another's window.
     learned[kind] = await window.evaluate(go, { ...input.attack, target }).catch(() => "nothing");
     await answered;
