@@ -113,10 +113,7 @@ impl Scope<'_> {
     }
 
     fn lookup(&self, placeholder: &str) -> Result<String, PlaceholderError> {
-        let unknown = |hint: &str| PlaceholderError::Unknown {
-            placeholder: placeholder.to_owned(),
-            hint: hint.to_owned(),
-        };
+        let unknown = |hint: &str| unknown(placeholder, hint);
         if placeholder == "{{$}}" {
             return Ok(self.executor_input.to_string());
         }
@@ -125,56 +122,69 @@ impl Scope<'_> {
         }
         let path = parse_path(placeholder).ok_or_else(|| unknown(""))?;
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
-        let outputs = &self.executor_input["outputs"];
-        let found = match path.as_slice() {
-            ["inputs", "parameters", name] => {
-                self.declared(name, placeholder)?;
-                let given = self.executor_input["inputs"]["parameterValues"].get(name);
-                value::text(given.unwrap_or(&Value::Null))
-            }
-            ["inputs", "artifacts", name, field @ ..] => {
-                self.declared(name, placeholder)?;
-                let artifact = first_artifact(&self.executor_input["inputs"], name);
-                artifact_field(artifact, field).ok_or_else(|| unknown(""))?
-            }
-            ["outputs", "artifacts", name, field @ ..] => {
-                let known = keys(&outputs["artifacts"]);
-                if !known.contains(&(*name).to_owned()) {
-                    return Err(unknown_name(
-                        placeholder,
-                        name,
-                        "output artifacts",
-                        known.iter(),
-                    ));
-                }
-                artifact_field(first_artifact(outputs, name), field).ok_or_else(|| unknown(""))?
-            }
-            ["outputs", "parameters", name, "output_file"] => match outputs["parameters"].get(name)
-            {
-                Some(parameter) => value::text(&parameter["outputFile"]),
-                None => {
-                    let known = keys(&outputs["parameters"]);
-                    return Err(unknown_name(
-                        placeholder,
-                        name,
-                        "output parameters",
-                        known.iter(),
-                    ));
-                }
-            },
-            ["outputs", "output_file"] | ["outputMetadataUri"] => {
-                value::text(&outputs["outputFile"])
-            }
+        match path.as_slice() {
+            ["inputs", rest @ ..] if !rest.is_empty() => self.input(placeholder, rest),
+            ["outputs", rest @ ..] if !rest.is_empty() => self.output(placeholder, rest),
+            ["outputMetadataUri"] => self.output(placeholder, &["output_file"]),
             [name] => match self.context.get(*name) {
-                Some(text) => text.clone(),
+                Some(text) => Ok(text.clone()),
                 None if *name == "workspace_path" => {
-                    return Err(unknown(": the pipeline has no workspace"));
+                    Err(unknown(": the pipeline has no workspace"))
                 }
-                None => return Err(unknown("")),
+                None => Err(unknown("")),
             },
-            _ => return Err(unknown("")),
+            _ => Err(unknown("")),
+        }
+    }
+
+    fn input(&self, placeholder: &str, path: &[&str]) -> Result<String, PlaceholderError> {
+        let inputs = &self.executor_input["inputs"];
+        match path {
+            ["parameters", name] => {
+                self.declared(name, placeholder)?;
+                let given = inputs["parameterValues"].get(name);
+                Ok(value::text(given.unwrap_or(&Value::Null)))
+            }
+            ["artifacts", name, field @ ..] => {
+                self.declared(name, placeholder)?;
+                artifact_field(first_artifact(inputs, name), field)
+                    .ok_or_else(|| unknown(placeholder, ""))
+            }
+            _ => Err(unknown(placeholder, "")),
+        }
+    }
+
+    fn output(&self, placeholder: &str, path: &[&str]) -> Result<String, PlaceholderError> {
+        let outputs = &self.executor_input["outputs"];
+        let missing = |name: &str, kind: &'static str, of: &Value| {
+            unknown_name(placeholder, name, kind, keys(of).iter())
         };
-        Ok(found)
+        match path {
+            ["artifacts", name, field @ ..] => {
+                let artifacts = &outputs["artifacts"];
+                if artifacts.get(name).is_none() {
+                    return Err(missing(name, "output artifacts", artifacts));
+                }
+                artifact_field(first_artifact(outputs, name), field)
+                    .ok_or_else(|| unknown(placeholder, ""))
+            }
+            ["parameters", name, "output_file"] => {
+                let parameters = &outputs["parameters"];
+                let parameter = parameters
+                    .get(name)
+                    .ok_or_else(|| missing(name, "output parameters", parameters))?;
+                Ok(value::text(&parameter["outputFile"]))
+            }
+            ["output_file"] => Ok(value::text(&outputs["outputFile"])),
+            _ => Err(unknown(placeholder, "")),
+        }
+    }
+}
+
+fn unknown(placeholder: &str, hint: &str) -> PlaceholderError {
+    PlaceholderError::Unknown {
+        placeholder: placeholder.to_owned(),
+        hint: hint.to_owned(),
     }
 }
 
