@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::{FlockOperation, inotify};
@@ -165,6 +165,8 @@ fn runs_agent(pid: i32, lock: &Path) -> bool {
 #[derive(Debug, Clone)]
 pub(crate) struct Mark {
     entry: Vec<u8>,
+    /// Its log, which is the output of its processes.
+    log: PathBuf,
     /// Its folder for temporary files, and how the same folder ends in any data directory.
     own_tmp: Vec<u8>,
     any_tmp: Vec<u8>,
@@ -176,12 +178,23 @@ impl Mark {
     pub(crate) fn new(id: &str, dir: &Path) -> Self {
         Self {
             entry: format!("FLUMINA_ATTEMPT={id}").into_bytes(),
+            log: dir.join("log"),
             own_tmp: dir.join("tmp").into_os_string().into_encoded_bytes(),
             any_tmp: format!("/{id}/tmp").into_bytes(),
         }
     }
 
     fn is_on(&self, pid: i32) -> bool {
+        // One that cleared its environment still writes to where its program did.
+        let writes = |fd| fs::read_link(format!("/proc/{pid}/fd/{fd}"));
+        if [1, 2]
+            .map(writes)
+            .into_iter()
+            .flatten()
+            .any(|to| to == self.log)
+        {
+            return true;
+        }
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let mut marked = false;
         for item in environment.split(|byte| *byte == 0) {
@@ -228,6 +241,53 @@ pub(crate) fn kill_marked(mark: &Mark) -> usize {
     killed
 }
 
+/// What is below a process, found by parents; all of it, since an agent is a subreaper and everything that its program
+/// ever started stays below it while the agent lives. Those that have ended and were not reaped are not counted.
+fn descendants(root: i32) -> Vec<(i32, u64)> {
+    let Ok(list) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let mut below: HashMap<i32, Vec<(i32, Stat)>> = HashMap::new();
+    for item in list.flatten() {
+        let pid = item.file_name().to_str().and_then(|name| name.parse().ok());
+        if let Some(pid) = pid
+            && let Some(stat) = read_stat(pid)
+        {
+            below.entry(stat.parent).or_default().push((pid, stat));
+        }
+    }
+    let mut found = Vec::new();
+    let mut todo = vec![root];
+    while let Some(parent) = todo.pop() {
+        for (pid, stat) in below.remove(&parent).unwrap_or_default() {
+            todo.push(pid);
+            if !stat.ended {
+                found.push((pid, stat.start));
+            }
+        }
+    }
+    found
+}
+
+/// Sends SIGKILL to everything below a process and returns how many there were.
+pub(crate) fn kill_below(root: i32) -> usize {
+    let found = descendants(root);
+    for (pid, start) in &found {
+        let Some(raw) = Pid::from_raw(*pid) else {
+            continue;
+        };
+        let Ok(fd) = rustix::process::pidfd_open(raw, PidfdFlags::empty()) else {
+            continue;
+        };
+        // The number may have been given away before it was opened.
+        let same = read_stat(*pid).is_some_and(|stat| stat.start == *start);
+        if same && let Err(error) = rustix::process::pidfd_send_signal(&fd, Signal::KILL) {
+            tracing::debug!(pid, %error, "a process was gone before its signal");
+        }
+    }
+    found.len()
+}
+
 /// Memory and CPU time of a process and everything below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct TreeUsage {
@@ -252,8 +312,14 @@ pub(crate) fn tree_usage(root: i32) -> TreeUsage {
     usage
 }
 
+/// What proc(5) tells of a process.
 struct Stat {
+    parent: i32,
+    /// Whether it has ended and was not reaped.
+    ended: bool,
     ticks: u64,
+    /// When it started; with its number, it is its identity.
+    start: u64,
     resident_pages: u64,
 }
 
@@ -264,7 +330,10 @@ fn read_stat(pid: i32) -> Option<Stat> {
     let fields: Vec<&str> = rest.split(' ').collect();
     let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
     Some(Stat {
+        parent: fields.get(1)?.parse().ok()?,
+        ended: matches!(*fields.first()?, "Z" | "X"),
         ticks: number(14)? + number(15)? + number(16)? + number(17)?,
+        start: number(22)?,
         resident_pages: number(24)?,
     })
 }

@@ -119,7 +119,7 @@ pub(crate) enum Stop {
     No,
     /// SIGTERM first, SIGKILL after the grace.
     Gently,
-    /// SIGKILL.
+    /// The same with a short grace, for it is deleted; one that is in its grace already keeps that.
     Now,
 }
 

@@ -23,6 +23,10 @@ use crate::sys::{self, Exit, Process};
 const STARTS: u32 = 3;
 /// What an agent may take to end beyond the grace of its program.
 const MARGIN: Duration = Duration::from_secs(5);
+/// What an agent may take to end when nothing is below it any more.
+const LAST_MARGIN: Duration = Duration::from_secs(1);
+/// What a program gets between SIGTERM and SIGKILL when it is deleted without having been stopped.
+const SHORT_GRACE: Duration = Duration::from_secs(2);
 
 /// What is known when a workload's task begins.
 pub(super) enum First {
@@ -283,21 +287,23 @@ impl Runner {
         process: &Process,
         signal: &mut watch::Receiver<Signal>,
     ) -> Exit {
-        let grace = Duration::from_secs(self.0.config.stop_grace_seconds) + MARGIN;
+        let grace = Duration::from_secs(self.0.config.stop_grace_seconds);
         let mut told = Stop::No;
         let mut deadline = None;
+        let mut hangs = false;
         loop {
             let wanted = signal.borrow_and_update().stop;
             if wanted > told {
-                told = wanted;
-                match wanted {
-                    Stop::No => {}
-                    Stop::Gently => {
-                        process.signal(Unix::TERM);
-                        deadline = Some(Instant::now() + grace);
-                    }
-                    Stop::Now => deadline = Some(Instant::now()),
+                // One that is in its grace already keeps it.
+                if told == Stop::No {
+                    process.signal(Unix::TERM);
+                    let wait = match wanted {
+                        Stop::Now => grace.min(SHORT_GRACE),
+                        Stop::Gently | Stop::No => grace + MARGIN,
+                    };
+                    deadline = Some(Instant::now() + wait);
                 }
+                told = wanted;
             }
             tokio::select! {
                 exit = process.wait() => match exit {
@@ -312,9 +318,16 @@ impl Runner {
                 },
                 () = sleep_until(deadline) => {
                     tracing::warn!(%id, "killing a workload that does not end");
-                    process.signal(Unix::KILL);
-                    self.kill_survivors(id).await;
-                    deadline = None;
+                    // Its agent sees the end of all by itself, unless it hangs.
+                    if hangs {
+                        process.signal(Unix::STOP);
+                    }
+                    kill_below(process.pid()).await;
+                    if hangs {
+                        process.signal(Unix::KILL);
+                    }
+                    deadline = (!hangs).then(|| Instant::now() + LAST_MARGIN);
+                    hangs = true;
                 }
             }
         }
@@ -355,6 +368,18 @@ impl Runner {
                 },
             }
         }
+    }
+}
+
+/// Kills everything below an agent, which must go last: without it the others would no longer be known as its own.
+async fn kill_below(agent: i32) {
+    const ROUNDS: u32 = 200;
+    for _ in 0..ROUNDS {
+        let left = tokio::task::spawn_blocking(move || sys::kill_below(agent)).await;
+        if matches!(left, Ok(0)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

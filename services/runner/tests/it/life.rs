@@ -213,6 +213,65 @@ async fn delete_kills_and_removes_and_forget_frees_the_id() {
     assert_eq!(state(&runner.ended("one.2.0").await), pb::State::Succeeded);
 }
 
+/// It clears its environment, leaves its session, has no output and ignores SIGTERM.
+fn hiding(dir: &TempDir) -> (pb::WorkloadSpec, impl Fn() -> bool) {
+    let pid = dir.path().join("pid");
+    let line = format!(
+        "env -i setsid sh -c 'trap : TERM; echo $$ > {0}.new; mv {0}.new {0}; while :; do sleep 0.1; done' \
+         > /dev/null 2>&1 & while [ ! -e {0} ]; do sleep 0.01; done; echo up; trap : TERM; while :; do sleep 0.1; done",
+        pid.display()
+    );
+    let lives = move || {
+        let pid = std::fs::read_to_string(&pid).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        // One that has ended may wait for its new parent.
+        stat.is_ok_and(|stat| !stat.contains(") Z "))
+    };
+    (shell(&line), lives)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn delete_leaves_nothing_behind_that_hides() {
+    let dir = TempDir::new().unwrap();
+    let runner = Fixture::new(&dir).await;
+    let (spec, lives) = hiding(&dir);
+    runner.launch("h", spec).await;
+    runner.logged("h", "up").await;
+    assert!(lives());
+    runner.delete("h").await;
+    assert!(!lives());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_hangs_is_ended_with_all_that_is_below_it() {
+    let dir = TempDir::new().unwrap();
+    let runner = Fixture::new(&dir).await;
+    let (spec, lives) = hiding(&dir);
+    runner.launch("h", spec).await;
+    runner.logged("h", "up").await;
+    crate::restart::signal_agent(dir.path(), "h", "-STOP");
+    runner.delete("h").await;
+    assert!(!lives());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_waits_for_the_grace_of_a_stop() {
+    let dir = TempDir::new().unwrap();
+    let mut long = config(dir.path());
+    long.stop_grace_seconds = 20;
+    let runner = Fixture::with(long).await;
+    let done = dir.path().join("done");
+    let line = format!(
+        "trap 'sleep 3; touch {}; exit' TERM; echo up; while :; do sleep 0.1; done",
+        done.display()
+    );
+    runner.launch("g", shell(&line)).await;
+    runner.logged("g", "up").await;
+    runner.stop("g").await;
+    runner.delete("g").await;
+    assert!(done.exists());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn usage_and_description_of_a_running_workload() {
     let dir = TempDir::new().unwrap();

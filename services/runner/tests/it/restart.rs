@@ -215,6 +215,11 @@ async fn a_runner_killed_at_any_point_neither_loses_nor_repeats_a_step() {
 }
 
 fn kill_agent(dir: &Path, id: &str) {
+    signal_agent(dir, id, "-KILL");
+}
+
+/// Sends a signal to the agent of a workload.
+pub(crate) fn signal_agent(dir: &Path, id: &str, signal: &str) {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     for process in processes {
         let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
@@ -226,7 +231,7 @@ fn kill_agent(dir: &Path, id: &str) {
             let pid = process.file_name().into_string().unwrap();
             assert!(
                 Command::new("kill")
-                    .args(["-9", &pid])
+                    .args([signal, &pid])
                     .status()
                     .unwrap()
                     .success()
