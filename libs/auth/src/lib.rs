@@ -1,7 +1,9 @@
-//! Who is calling: secrets that do not print, bearer tokens compared in constant time, and the principal of a call.
+//! Who is calling: secrets that do not print, bearer tokens compared in constant time, the principal of a call, and the
+//! rules that keep web pages of others out.
 //!
 //! This crate authenticates only; who may do what is decided elsewhere.
 
+mod origin;
 mod principal;
 mod secret;
 
@@ -9,6 +11,7 @@ use aip::{ApiError, Code};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
+pub use origin::{OriginError, Origins};
 pub use principal::{InvalidPrincipal, Kind, Principal};
 pub use secret::{BearerToken, Secret, Unusable};
 

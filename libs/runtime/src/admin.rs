@@ -1,8 +1,9 @@
 //! The admin port: metrics, health, log filter.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use auth::{BearerToken, Secret};
+use auth::{BearerToken, OriginError, Origins, Secret};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
@@ -21,6 +22,8 @@ pub struct AdminConfig {
     pub listen: SocketAddr,
     /// What callers must present; `/livez` and `/readyz` answer without it.
     pub token: Option<Secret>,
+    /// Names, or `NAME:PORT`, that the `Host` header may have besides the ones of the listen address.
+    pub allowed_hosts: Vec<String>,
     /// Whether there is an admin port.
     pub enabled: bool,
 }
@@ -30,6 +33,7 @@ impl Default for AdminConfig {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
             token: None,
+            allowed_hosts: Vec::new(),
             enabled: true,
         }
     }
@@ -49,13 +53,14 @@ impl Admin {
     pub(crate) fn start(
         self,
         supervisor: &Supervisor,
-        address: SocketAddr,
+        options: &AdminConfig,
     ) -> Result<SocketAddr, ListenError> {
         // The operator's word `insecure` is about the API; this port stays closed without a token.
         let guard = Guard::new(self.token.as_ref(), false);
-        let listener = Listener::bind("the admin port", address, guard)?;
+        let listener = Listener::bind("the admin port", options.listen, guard)?;
         let bound = listener.local_addr();
-        let router = self.router();
+        let origins = Origins::new(bound, &options.allowed_hosts);
+        let router = self.router(origins);
         // Probes of a draining process must be answered to the end, so this server is simply dropped.
         supervisor.spawn_once(crate::OnCancel::Abort, "admin", async move {
             axum::serve(listener, router).await
@@ -63,7 +68,7 @@ impl Admin {
         Ok(bound)
     }
 
-    fn router(self) -> Router {
+    fn router(self, origins: Origins) -> Router {
         let guarded = Router::new()
             .route("/metrics", get(metrics))
             .route("/log-filter", put(log_filter))
@@ -72,8 +77,29 @@ impl Admin {
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(readyz))
             .merge(guarded)
+            .layer(middleware::from_fn_with_state(
+                Arc::new(origins),
+                check_origin,
+            ))
             .with_state(self)
     }
+}
+
+/// Web pages of others have no business here, and neither has a name that somebody bound to this address.
+async fn check_origin(
+    State(origins): State<Arc<Origins>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let problem = match origins.check(&parts, false) {
+        Ok(()) => return next.run(Request::from_parts(parts, body)).await,
+        Err(error @ OriginError::Host(_)) => {
+            format!("{error}; add it to `process.admin.allowed_hosts` of the configuration\n")
+        }
+        Err(error) => format!("{error}\n"),
+    };
+    (StatusCode::FORBIDDEN, problem).into_response()
 }
 
 async fn authenticate(State(admin): State<Admin>, request: Request, next: Next) -> Response {

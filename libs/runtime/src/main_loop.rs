@@ -238,7 +238,7 @@ fn start_admin(options: &ProcessConfig, host: &Host) -> anyhow::Result<Option<So
         log: host.log.clone(),
         token: token.transpose()?,
     };
-    Ok(Some(admin.start(&host.supervisor, options.admin.listen)?))
+    Ok(Some(admin.start(&host.supervisor, &options.admin)?))
 }
 
 fn watch_signals(supervisor: &Supervisor) -> std::io::Result<()> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aip::{ApiError, Code, FieldViolation};
+use auth::OriginError;
 use http::StatusCode;
 
 use crate::json::{Invalid, Malformed};
@@ -110,6 +111,15 @@ impl Error {
     /// A field that is wrong.
     pub(crate) fn field(field: &str, description: impl Into<String>) -> Self {
         Self::Fields(vec![FieldViolation::new(field, description)])
+    }
+}
+
+impl From<OriginError> for Error {
+    fn from(error: OriginError) -> Self {
+        match error {
+            OriginError::Host(host) => Self::Host(host),
+            OriginError::Foreign => Self::Foreign,
+        }
     }
 }
 

@@ -20,7 +20,6 @@ mod config;
 mod edge;
 mod error;
 mod grpc;
-mod guard;
 mod handlers;
 pub mod json;
 mod metrics;

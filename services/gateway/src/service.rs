@@ -4,14 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth::{BearerToken, Unusable};
+use auth::{BearerToken, Origins, Unusable};
 use prost_reflect::DescriptorPool;
 use rpc::{Channel, InvalidEndpoint, Switchboard};
 use runtime::{Host, Kind, ListenError, Listener, Stop};
 
 use crate::edge::Edge;
 use crate::grpc::Proxy;
-use crate::guard::Guard;
 use crate::handlers::Handlers;
 use crate::json::{self, Schema};
 use crate::metrics::Metrics;
@@ -134,7 +133,8 @@ impl Service {
             draining: draining.signal(),
         };
         Ok(Edge {
-            guard: Guard::new(address, &self.config.allowed_hosts, self.token),
+            origins: Origins::new(address, &self.config.allowed_hosts),
+            token: self.token,
             routes: self.routes,
             proxy: Proxy::new(peers.clone(), &self.pool, unary_timeout, draining.signal()),
             handlers: Handlers {

@@ -154,8 +154,9 @@ impl Service {
 fn http(address: SocketAddr, head: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     let length = body.len();
-    let request =
-        format!("{head}\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+    let request = format!(
+        "{head}\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -273,6 +274,46 @@ fn the_admin_port_asks_for_its_token_except_from_probes() {
     let (code, _, err) = service.end();
     assert_eq!(code, 0);
     assert!(err.contains("the log filter changed"), "{err}");
+}
+
+#[test]
+fn the_admin_port_listens_neither_to_foreign_pages_nor_to_foreign_names() {
+    let allowed = (
+        "FLUMINA_SAMPLE__PROCESS__ADMIN__ALLOWED_HOSTS",
+        "[\"metrics.example\"]",
+    );
+    let (service, admin) = Service::ready(&[], &[allowed]);
+    let own = admin.to_string();
+    let table = [
+        (own.clone(), "", true),
+        (format!("localhost:{}", admin.port()), "", true),
+        ("metrics.example".to_owned(), "", true),
+        (format!("rebound.example:{}", admin.port()), "", false),
+        ("127.0.0.1:1".to_owned(), "", false),
+        (own.clone(), "Origin: http://evil.example\r\n", false),
+        (own.clone(), "Origin: null\r\n", false),
+        (own.clone(), "Sec-Fetch-Site: cross-site\r\n", false),
+        (own.clone(), "Sec-Fetch-Site: same-site\r\n", false),
+        (own.clone(), "Sec-Fetch-Site: none\r\n", true),
+    ];
+    for (host, headers, listens) in table {
+        for line in ["GET /metrics", "GET /livez", "PUT /log-filter"] {
+            let body = if line.starts_with("PUT") { "info" } else { "" };
+            let mut stream = TcpStream::connect(admin).unwrap();
+            let length = body.len();
+            write!(
+                stream,
+                "{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+            )
+            .unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            let refused = answer.starts_with("HTTP/1.1 403");
+            assert_eq!(refused, !listens, "{line} {host} {headers}: {answer}");
+        }
+    }
+    service.signal();
+    assert_eq!(service.end().0, 0);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Who may talk to this port: names it answers for, pages it listens to, tokens it knows.
+//! Which requests a port of HTTP listens to: names it answers for, pages it listens to.
 //!
 //! A browser will send requests to loopback for any page. Three rules keep pages out: the name in `Host` must be ours
 //! (a rebound name is not), `Origin` must be our own page's, and `Sec-Fetch-Site` must not speak of another site.
@@ -6,57 +6,74 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use auth::{BearerToken, Principal};
+use aip::{ApiError, Code};
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
-use crate::Error;
-
-/// The rules for one listener.
-#[derive(Debug)]
-pub(crate) struct Guard {
-    address: SocketAddr,
-    allowed: Vec<String>,
-    token: Option<BearerToken>,
+/// Why a request is not listened to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OriginError {
+    /// The name in `Host` is not one of this server. The text is what was named.
+    #[error("the host {0:?} is not one that this server answers for")]
+    Host(String),
+    /// The request comes from another web page.
+    #[error("requests from web pages of other origins are not allowed")]
+    Foreign,
 }
 
-impl Guard {
-    pub(crate) fn new(address: SocketAddr, allowed: &[String], token: Option<BearerToken>) -> Self {
+impl ApiError for OriginError {
+    fn code(&self) -> Code {
+        Code::PermissionDenied
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Host(_) => "HOST_NOT_ALLOWED",
+            Self::Foreign => "ORIGIN_NOT_ALLOWED",
+        }
+    }
+}
+
+/// The rules for one listener.
+#[derive(Debug, Clone)]
+pub struct Origins {
+    address: SocketAddr,
+    allowed: Vec<String>,
+}
+
+impl Origins {
+    /// The rules of the listener that is bound to `address`. Beside it the `allowed` names may be in `Host`, each as
+    /// `NAME` or `NAME:PORT`.
+    pub fn new(address: SocketAddr, allowed: &[String]) -> Self {
         Self {
             address,
             allowed: allowed
                 .iter()
                 .map(|name| name.to_ascii_lowercase())
                 .collect(),
-            token,
         }
     }
 
-    /// Checks where a request comes from; `page` tells that it asks for the HTML page, to which links may lead.
-    pub(crate) fn check_origin(&self, parts: &Parts, page: bool) -> Result<(), Error> {
+    /// Checks where a request comes from; `page` tells that it asks for an HTML page, to which links may lead.
+    pub fn check(&self, parts: &Parts, page: bool) -> Result<(), OriginError> {
         let host = host(parts)?;
         if !self.answers_for(host) {
-            return Err(Error::Host(host.chars().take(255).collect()));
+            return Err(OriginError::Host(host.chars().take(255).collect()));
         }
         let mut origins = parts.headers.get_all(ORIGIN).iter();
         if let Some(origin) = origins.next() {
             let own = origin.to_str().is_ok_and(|origin| is_own(origin, host));
             if !own || origins.next().is_some() {
-                return Err(Error::Foreign);
+                return Err(OriginError::Foreign);
             }
         }
         let site = header(&parts.headers, "sec-fetch-site");
         match site {
             None | Some("same-origin" | "none") => Ok(()),
             Some(_) if page && is_navigation(parts) => Ok(()),
-            Some(_) => Err(Error::Foreign),
+            Some(_) => Err(OriginError::Foreign),
         }
-    }
-
-    /// Tells who calls.
-    pub(crate) fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Error> {
-        Ok(auth::authenticate(headers, self.token.as_ref())?)
     }
 
     fn answers_for(&self, host: &str) -> bool {
@@ -88,17 +105,21 @@ impl Guard {
 }
 
 /// The authority of the request: `:authority` in HTTP/2, `Host` in HTTP/1.1; both must agree where both are.
-fn host(parts: &Parts) -> Result<&str, Error> {
+fn host(parts: &Parts) -> Result<&str, OriginError> {
     let mut hosts = parts.headers.get_all(HOST).iter();
     let header = match hosts.next() {
-        Some(value) => Some(value.to_str().map_err(|_| Error::Host(String::new()))?),
+        Some(value) => Some(
+            value
+                .to_str()
+                .map_err(|_| OriginError::Host(String::new()))?,
+        ),
         None => None,
     };
     let authority = parts.uri.authority().map(http::uri::Authority::as_str);
     let differ = matches!((header, authority), (Some(one), Some(two)) if one != two);
     match header.or(authority) {
         Some(host) if hosts.next().is_none() && !differ => Ok(host),
-        other => Err(Error::Host(other.unwrap_or_default().to_owned())),
+        other => Err(OriginError::Host(other.unwrap_or_default().to_owned())),
     }
 }
 
@@ -142,9 +163,9 @@ mod tests {
 
     use super::*;
 
-    fn guard(address: &str, allowed: &[&str]) -> Guard {
+    fn origins(address: &str, allowed: &[&str]) -> Origins {
         let allowed: Vec<String> = allowed.iter().map(|&name| name.to_owned()).collect();
-        Guard::new(address.parse().unwrap(), &allowed, None)
+        Origins::new(address.parse().unwrap(), &allowed)
     }
 
     fn parts(headers: &[(&str, &str)]) -> Parts {
@@ -182,8 +203,8 @@ mod tests {
             ("0.0.0.0:8080", "evil.example:8080", false),
         ];
         for (address, host, expected) in table {
-            let guard = guard(address, &["Flumina.example", "with-port.example:9443"]);
-            let outcome = guard.check_origin(&parts(&[("host", host)]), false);
+            let origins = origins(address, &["Flumina.example", "with-port.example:9443"]);
+            let outcome = origins.check(&parts(&[("host", host)]), false);
             assert_eq!(outcome.is_ok(), expected, "{address} {host}");
         }
     }
@@ -242,18 +263,14 @@ mod tests {
                 false,
             ),
         ];
-        let guard = guard("127.0.0.1:8080", &[]);
+        let origins = origins("127.0.0.1:8080", &[]);
         for (headers, api, page) in table {
             let mut headers = headers.to_vec();
             headers.push(("host", "localhost:8080"));
             let parts = parts(&headers);
+            assert_eq!(origins.check(&parts, false).is_ok(), *api, "{headers:?}");
             assert_eq!(
-                guard.check_origin(&parts, false).is_ok(),
-                *api,
-                "{headers:?}"
-            );
-            assert_eq!(
-                guard.check_origin(&parts, true).is_ok(),
+                origins.check(&parts, true).is_ok(),
                 *page,
                 "page {headers:?}"
             );
@@ -262,16 +279,16 @@ mod tests {
 
     #[test]
     fn two_different_hosts_are_refused() {
-        let guard = guard("127.0.0.1:8080", &[]);
+        let origins = origins("127.0.0.1:8080", &[]);
         let (mut parts, ()) = Request::get("http://localhost:8080/")
             .header("host", "127.0.0.1:8080")
             .body(())
             .unwrap()
             .into_parts();
-        assert!(guard.check_origin(&parts, false).is_err());
+        assert!(origins.check(&parts, false).is_err());
         parts.headers.remove("host");
-        assert!(guard.check_origin(&parts, false).is_ok());
+        assert!(origins.check(&parts, false).is_ok());
         let twice = self::parts(&[("host", "localhost:8080"), ("host", "localhost:8080")]);
-        assert!(guard.check_origin(&twice, false).is_err());
+        assert!(origins.check(&twice, false).is_err());
     }
 }
