@@ -20,7 +20,7 @@ pub enum Error {
     /// Two transactions got in each other's way; a repetition may succeed.
     #[error("the database is busy")]
     Busy,
-    /// The database cannot be reached.
+    /// The database cannot be reached, or takes nobody at the moment.
     #[error("the database is not reachable")]
     Unavailable(#[source] sqlx::Error),
     /// There is no room left.
@@ -68,8 +68,11 @@ impl Error {
         match &error {
             sqlx::Error::RowNotFound => Self::RowNotFound,
             sqlx::Error::Database(database) => {
-                if let Some(class) = Self::from_code(database.code().as_deref()) {
-                    return class;
+                match code_class(database.code().as_deref()) {
+                    Some(Class::DiskFull) => return Self::DiskFull,
+                    Some(Class::Busy) => return Self::Busy,
+                    Some(Class::Unavailable) => return Self::Unavailable(error),
+                    None => {}
                 }
                 match database.kind() {
                     ErrorKind::UniqueViolation => Self::Unique {
@@ -91,17 +94,6 @@ impl Error {
         }
     }
 
-    /// SQLite result codes and PostgreSQL SQLSTATEs that mean something of their own.
-    fn from_code(code: Option<&str>) -> Option<Self> {
-        match code? {
-            // SQLITE_FULL; disk_full.
-            "13" | "53100" => Some(Self::DiskFull),
-            // SQLITE_BUSY and its extended forms, SQLITE_LOCKED; serialization_failure, deadlock_detected.
-            "5" | "261" | "517" | "773" | "6" | "262" | "40001" | "40P01" => Some(Self::Busy),
-            _ => None,
-        }
-    }
-
     pub(crate) fn from_migrate(error: sqlx::migrate::MigrateError, known: i64) -> Self {
         use sqlx::migrate::MigrateError;
         match error {
@@ -111,6 +103,27 @@ impl Error {
             }
             other => Self::Other(sqlx::Error::Migrate(Box::new(other))),
         }
+    }
+}
+
+enum Class {
+    DiskFull,
+    Busy,
+    Unavailable,
+}
+
+/// SQLite result codes and PostgreSQL SQLSTATEs (Appendix A of its manual) that mean something of their own.
+fn code_class(code: Option<&str>) -> Option<Class> {
+    match code? {
+        // SQLITE_FULL; disk_full.
+        "13" | "53100" => Some(Class::DiskFull),
+        // SQLITE_BUSY and its extended forms, SQLITE_LOCKED; serialization_failure, deadlock_detected.
+        "5" | "261" | "517" | "773" | "6" | "262" | "40001" | "40P01" => Some(Class::Busy),
+        // A server that stops, crashed or starts, a session that it ended, and one that has too many of them.
+        "57P01" | "57P02" | "57P03" | "57P05" | "53300" => Some(Class::Unavailable),
+        // Connection exceptions. Codes of SQLite do not begin with a zero.
+        code if code.len() == 5 && code.starts_with("08") => Some(Class::Unavailable),
+        _ => None,
     }
 }
 

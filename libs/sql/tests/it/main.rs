@@ -1,4 +1,4 @@
-//! The store rules that every service relies on, on a real file.
+//! The store rules that every service relies on, on a real file and a real server.
 
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
@@ -12,13 +12,47 @@ fn migrations() -> Migrations {
     }
 }
 
-async fn open(dir: &TempDir) -> Db {
-    Db::open(&Options::file(&dir.path().join("t.sqlite")), &migrations())
-        .await
-        .unwrap()
+async fn open(options: &Options) -> Db {
+    Db::open(options, &migrations()).await.unwrap()
+}
+
+fn file(dir: &TempDir) -> Options {
+    Options::file(&dir.path().join("t.sqlite"))
+}
+
+fn server() -> Options {
+    Options::url(testkit::postgres().create_database())
+}
+
+/// One rule, tested on both databases.
+macro_rules! on_both {
+    ($($rule:ident)*) => {$(
+        mod $rule {
+            #[tokio::test]
+            async fn on_sqlite() {
+                let dir = tempfile::TempDir::new().unwrap();
+                super::$rule(super::file(&dir)).await;
+            }
+
+            #[tokio::test]
+            async fn on_postgres() {
+                super::$rule(super::server()).await;
+            }
+        }
+    )*};
+}
+
+on_both! {
+    a_failing_write_rolls_back_alone
+    a_panicking_write_is_rolled_back_and_the_next_goes_on
+    a_write_goes_on_when_its_caller_is_gone
+    errors_are_told_apart
+    a_newer_schema_is_refused
+    rows_are_read_from_one_state
 }
 
 const INSERT: &str = "INSERT INTO items (id, amount, parent) VALUES ($1, $2, $3)";
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
 const COUNT: &str = "SELECT COUNT(*) AS value FROM items";
 
 async fn insert(db: &Db, id: &'static str, amount: i64) -> Result<u64, Error> {
@@ -28,7 +62,7 @@ async fn insert(db: &Db, id: &'static str, amount: i64) -> Result<u64, Error> {
 #[tokio::test]
 async fn connections_keep_the_promised_pragmas() {
     let dir = TempDir::new().unwrap();
-    let db = open(&dir).await;
+    let db = open(&file(&dir)).await;
     let pragma = |name: &'static str| {
         let db = db.clone();
         async move {
@@ -57,10 +91,8 @@ async fn connections_keep_the_promised_pragmas() {
     assert_eq!(mode, "wal");
 }
 
-#[tokio::test]
-async fn a_failing_write_rolls_back_alone() {
-    let dir = TempDir::new().unwrap();
-    let db = open(&dir).await;
+async fn a_failing_write_rolls_back_alone(options: Options) {
+    let db = open(&options).await;
     let writes = (0..50_i64).map(|number| {
         let db = db.clone();
         async move {
@@ -89,10 +121,8 @@ async fn a_failing_write_rolls_back_alone() {
     assert_eq!(count, 80);
 }
 
-#[tokio::test]
-async fn a_panicking_write_is_rolled_back_and_the_writer_goes_on() {
-    let dir = TempDir::new().unwrap();
-    let db = open(&dir).await;
+async fn a_panicking_write_is_rolled_back_and_the_next_goes_on(options: Options) {
+    let db = open(&options).await;
     let result: Result<(), Error> = db
         .write(|conn| {
             Box::pin(async move {
@@ -108,27 +138,30 @@ async fn a_panicking_write_is_rolled_back_and_the_writer_goes_on() {
     assert_eq!(count, 1);
 }
 
-#[tokio::test]
-async fn a_write_goes_on_when_its_caller_is_gone() {
-    let dir = TempDir::new().unwrap();
-    let db = open(&dir).await;
+async fn a_write_goes_on_when_its_caller_is_gone(options: Options) {
+    let db = open(&options).await;
     let mut write = Box::pin(insert(&db, "kept", 1));
     // One poll queues the write; then the caller goes away.
     let polled = futures_util::poll!(&mut write);
     assert!(polled.is_pending());
     drop(write);
-    insert(&db, "next", 1).await.unwrap();
-    let count: i64 = db.fetch_one(COUNT, args![]).await.unwrap();
-    assert_eq!(count, 2);
+    testkit::eventually("the write is there", LIMIT, || async {
+        let count: i64 = db.fetch_one(COUNT, args![]).await.unwrap();
+        if count == 1 { Ok(()) } else { Err(count) }
+    })
+    .await;
 }
 
-#[tokio::test]
-async fn errors_are_told_apart() {
-    let dir = TempDir::new().unwrap();
-    let db = open(&dir).await;
+async fn errors_are_told_apart(options: Options) {
+    let db = open(&options).await;
     insert(&db, "a", 1).await.unwrap();
+    let key = if db.postgres() {
+        "items_pkey"
+    } else {
+        "items.id"
+    };
     assert!(
-        matches!(insert(&db, "a", 1).await, Err(Error::Unique { constraint }) if constraint == "items.id")
+        matches!(insert(&db, "a", 1).await, Err(Error::Unique { constraint }) if constraint == key)
     );
     assert!(matches!(insert(&db, "b", -1).await, Err(Error::Check)));
     let orphan = db.execute(INSERT, args!["c", 1_i64, Some("missing")]).await;
@@ -142,18 +175,16 @@ async fn errors_are_told_apart() {
     assert!(matches!(missing, Err(Error::RowNotFound)));
 }
 
-#[tokio::test]
-async fn a_newer_schema_is_refused() {
-    let dir = TempDir::new().unwrap();
-    let db = open(&dir).await;
+async fn a_newer_schema_is_refused(options: Options) {
+    let db = open(&options).await;
     db.execute(
-        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9, 'later', TRUE, X'00', 0)",
-        args![],
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9, 'later', TRUE, $1, 0)",
+        args![vec![0_u8]],
     )
     .await
     .unwrap();
     drop(db);
-    let again = Db::open(&Options::file(&dir.path().join("t.sqlite")), &migrations()).await;
+    let again = Db::open(&options, &migrations()).await;
     assert!(
         matches!(again, Err(Error::NewerSchema { found: 9, known: 1 })),
         "{again:?}"
@@ -177,10 +208,18 @@ impl FromRow for Item {
     }
 }
 
-#[tokio::test]
-async fn rows_are_read_from_one_state_and_backed_up() {
-    let dir = TempDir::new().unwrap();
-    let db = open(&dir).await;
+const ITEMS: &str = "SELECT id, amount, parent FROM items ORDER BY id";
+
+fn item(id: &str, amount: i64) -> Item {
+    Item {
+        id: id.to_owned(),
+        amount,
+        parent: None,
+    }
+}
+
+async fn rows_are_read_from_one_state(options: Options) {
+    let db = open(&options).await;
     insert(&db, "a", 1).await.unwrap();
     let other = db.clone();
     let seen: Result<(i64, i64), Error> = db
@@ -193,20 +232,37 @@ async fn rows_are_read_from_one_state_and_backed_up() {
         })
         .await;
     assert_eq!(seen.unwrap(), (1, 1));
+    let items: Vec<Item> = db.fetch_all(ITEMS, args![]).await.unwrap();
+    assert_eq!(items, [item("a", 1), item("b", 2)]);
+}
 
+#[tokio::test]
+async fn a_file_is_backed_up() {
+    let dir = TempDir::new().unwrap();
+    let db = open(&file(&dir)).await;
+    insert(&db, "a", 1).await.unwrap();
     let copy = dir.path().join("copy.sqlite");
     db.backup(&copy).await.unwrap();
     let copy = Db::open(&Options::file(&copy), &migrations())
         .await
         .unwrap();
-    let items: Vec<Item> = copy
-        .fetch_all("SELECT id, amount, parent FROM items ORDER BY id", args![])
-        .await
-        .unwrap();
-    let item = |id: &str, amount| Item {
-        id: id.to_owned(),
-        amount,
-        parent: None,
-    };
-    assert_eq!(items, [item("a", 1), item("b", 2)]);
+    let items: Vec<Item> = copy.fetch_all(ITEMS, args![]).await.unwrap();
+    assert_eq!(items, [item("a", 1)]);
+}
+
+#[tokio::test]
+async fn a_server_that_takes_nobody_is_unavailable() {
+    let db = open(&server()).await;
+    let table = [
+        "DO $$ BEGIN RAISE EXCEPTION SQLSTATE '57P03'; END $$",
+        "DO $$ BEGIN RAISE EXCEPTION SQLSTATE '53300'; END $$",
+        "DO $$ BEGIN RAISE EXCEPTION SQLSTATE '08006'; END $$",
+        // 57P01, and the connection is gone.
+        "SELECT pg_terminate_backend(pg_backend_pid())",
+    ];
+    for statement in table {
+        let refused = db.execute(statement, args![]).await;
+        assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    }
+    insert(&db, "after", 1).await.unwrap();
 }
