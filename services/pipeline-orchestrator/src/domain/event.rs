@@ -198,7 +198,7 @@ pub struct Changes {
     pub inserted: Vec<TaskId>,
     /// Tasks that were there.
     pub updated: Vec<TaskId>,
-    /// Artifacts that are new.
+    /// Artifacts that are new, and those of other runs that this run uses from now on.
     pub artifacts: Vec<ArtifactId>,
 }
 

@@ -138,6 +138,8 @@ impl Engine<'_> {
         if let Some(artifact) = found {
             let known = artifact.id;
             self.state.artifacts.insert(known, artifact.into());
+            // The run that recorded it may go; what this run uses must stay.
+            self.outcome.changes.artifacts.push(known);
             return self.finish_import(id, import.output, known);
         }
         // Another importer of this run may have recorded it since.

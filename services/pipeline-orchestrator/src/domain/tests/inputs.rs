@@ -463,6 +463,7 @@ fn importers_use_known_artifacts_again() {
     let mut bench = Bench::started(importing(false, uri()), json!({"uri": "u"}));
     let foreign = Artifact {
         id: ids::ArtifactId(9_000),
+        run_id: ids::RunId::derived("another"),
         ..known
     };
     bench.rows.artifacts.insert(foreign.id, foreign.clone());
@@ -471,7 +472,8 @@ fn importers_use_known_artifacts_again() {
         task,
         found: Some(Box::new(foreign)),
     });
-    assert!(outcome.changes.artifacts.is_empty());
+    // Its use is recorded, so that it stays when the run that made it goes.
+    assert_eq!(outcome.changes.artifacts, [ids::ArtifactId(9_000)]);
     assert_eq!(
         bench.get("two").body.outputs.artifacts["artifact"],
         [ids::ArtifactId(9_000)]
