@@ -158,6 +158,21 @@ pub fn peer_status(service: &str, peer: &'static str, status: &Status) -> Status
     )
 }
 
+/// The stable reason in the details of a status.
+pub fn reason_of(status: &Status) -> Option<String> {
+    status
+        .get_details_error_info()
+        .map(|info| info.reason)
+        .filter(|reason| !reason.is_empty())
+}
+
+/// How long the server of a status asks to wait before a retry; none when it promises nothing.
+pub fn retry_delay(status: &Status) -> Option<Duration> {
+    status
+        .get_details_retry_info()
+        .and_then(|info| info.retry_delay)
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("the service {peer} answered {code:?}: {message}")]
 struct PeerError {

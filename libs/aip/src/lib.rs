@@ -8,7 +8,8 @@ pub mod page;
 pub mod time;
 
 pub use error::{
-    ApiError, FieldViolation, Resource, chain, peer_status, status, unary, with_request_id,
+    ApiError, FieldViolation, Resource, chain, peer_status, reason_of, retry_delay, status, unary,
+    with_request_id,
 };
 /// The codes of gRPC.
 pub use tonic::Code;

@@ -61,6 +61,7 @@ pub async fn build(config: &Config, host: &Host, runner: rpc::Channel) -> anyhow
         objects: objects.clone(),
         clock: host.clock.clone(),
         supervisor: supervisor.clone(),
+        active: metrics.runs_active.clone(),
     });
     let app = App::new(Parts {
         db: db.clone(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use clock::Timestamp;
 use ids::{ExperimentId, PipelineId, PipelineVersionId, RunId};
 use pipeline_spec::Plan;
 use serde_json::{Map, Value};
@@ -71,15 +72,61 @@ struct Resolved {
     plan: Arc<Plan>,
 }
 
+/// A run that has not started and is not stored yet.
+fn pending(id: RunId, plan: &Plan, parameters: Map<String, Value>, now: Timestamp) -> Run {
+    Run {
+        id,
+        display_name: String::new(),
+        // Found when it is stored.
+        experiment_id: ExperimentId::derived(""),
+        pipeline_name: plan.name.clone(),
+        pipeline_root: String::new(),
+        status: RunStatus::Pending,
+        created_at: now,
+        scheduled_at: Some(now),
+        finished_at: None,
+        version: 1,
+        body: RunBody {
+            parameters,
+            history: vec![Entered {
+                status: RunStatus::Pending,
+                at: now,
+            }],
+            lost_budget: LOST_BUDGET,
+            ..RunBody::default()
+        },
+    }
+}
+
+fn record(run: Run, new: NewRun, source: Source, spec: &Spec) -> RunRecord {
+    RunRecord {
+        run: Run {
+            display_name: new.display_name,
+            ..run
+        },
+        description: new.description,
+        storage_state: StorageState::Available,
+        source,
+        spec_hash: spec.hash.clone(),
+        requested_root: new.pipeline_root,
+        service_account: new.service_account,
+        recurring_run_id: String::new(),
+        cancel: None,
+        deleting: false,
+        keep_artifacts: false,
+    }
+}
+
 impl App {
     /// Creates a run: checks everything, stores it and wakes the engine. `faults` are those found so far.
     pub async fn create_run(
         &self,
         call: Call<RunDetails>,
-        new: NewRun,
+        mut new: NewRun,
         mut faults: Violations,
     ) -> Result<Reply<RunDetails>, Error> {
-        let resolved = match self.resolve(new.source).await {
+        let asked = std::mem::replace(&mut new.source, NewSource::Missing);
+        let resolved = match self.resolve(asked).await {
             Ok(resolved) => resolved,
             Err(Error::Invalid(more)) => {
                 faults.extend(more);
@@ -100,7 +147,12 @@ impl App {
             scheduled_at: None,
             index: None,
         };
-        let parameters = parameters(&plan, new.parameters, &facts, &mut faults);
+        let parameters = parameters(
+            &plan,
+            std::mem::take(&mut new.parameters),
+            &facts,
+            &mut faults,
+        );
         let (root_field, root) = match new.pipeline_root.as_str() {
             "" => (
                 "run.pipeline_spec.default_pipeline_root",
@@ -113,41 +165,12 @@ impl App {
             String::new()
         });
         faults.into_result(())?;
-        let record = RunRecord {
-            run: Run {
-                id,
-                display_name: new.display_name,
-                // Found when it is stored.
-                experiment_id: ExperimentId::derived(""),
-                pipeline_name: plan.name.clone(),
-                pipeline_root,
-                status: RunStatus::Pending,
-                created_at: now,
-                scheduled_at: Some(now),
-                finished_at: None,
-                version: 1,
-                body: RunBody {
-                    parameters,
-                    history: vec![Entered {
-                        status: RunStatus::Pending,
-                        at: now,
-                    }],
-                    lost_budget: LOST_BUDGET,
-                    ..RunBody::default()
-                },
-            },
-            description: new.description,
-            storage_state: StorageState::Available,
-            source,
-            spec_hash: spec.hash.clone(),
-            requested_root: new.pipeline_root,
-            service_account: new.service_account,
-            recurring_run_id: String::new(),
-            cancel: None,
-            deleting: false,
-            keep_artifacts: false,
-        };
         let experiment = new.experiment;
+        let run = Run {
+            pipeline_root,
+            ..pending(id, &plan, parameters, now)
+        };
+        let record = record(run, new, source, &spec);
         let create = self.mutate_run(call, id, move |conn| {
             Box::pin(async move { insert(conn, record, spec, experiment).await })
         });

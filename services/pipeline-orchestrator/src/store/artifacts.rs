@@ -139,8 +139,21 @@ pub(crate) async fn delete(conn: &mut Conn, ids: &[ArtifactId]) -> Result<(), Er
     Ok(())
 }
 
-/// How many artifacts are left that a run recorded.
-pub(crate) async fn recorded(conn: &mut Conn, run: RunId) -> Result<i64, Error> {
-    conn.fetch_one(statements::ARTIFACTS_RECORDED, args![run])
-        .await
+/// The paths at or below `base` that other runs than `run` use or write to.
+pub(crate) async fn in_use(conn: &mut Conn, run: RunId, base: &str) -> Result<Vec<String>, Error> {
+    let args = args![
+        run,
+        base,
+        format!("{base}/"),
+        format!("{base}0"),
+        format!("file://{base}"),
+        format!("file://{base}/"),
+        format!("file://{base}0"),
+    ];
+    let places: Vec<String> = conn.fetch_all(statements::PLACES_IN_USE, args).await?;
+    let path = |uri: &String| {
+        let path = uri.strip_prefix("file://").unwrap_or(uri);
+        path.trim_end_matches('/').to_owned()
+    };
+    Ok(places.iter().map(path).collect())
 }

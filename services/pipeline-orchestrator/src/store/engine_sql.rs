@@ -43,18 +43,25 @@ statements! {
         "SELECT ", artifact_columns!(), " FROM artifacts WHERE id IN \
          (SELECT artifact_id FROM artifact_uses WHERE run_id = $1) ORDER BY id"
     );
-    /// What a run recorded and no other run uses, neither the artifact nor its content.
+    /// What a run recorded and no other run uses.
     ARTIFACTS_USED_ONLY = concat!(
         "SELECT ", artifact_columns!(), " FROM artifacts WHERE run_id = $1 \
-         AND NOT EXISTS (SELECT 1 FROM artifacts AS same JOIN artifact_uses ON artifact_uses.artifact_id = same.id \
-         WHERE same.uri = artifacts.uri AND artifact_uses.run_id <> $1) ORDER BY id"
+         AND NOT EXISTS (SELECT 1 FROM artifact_uses WHERE artifact_uses.artifact_id = artifacts.id \
+         AND artifact_uses.run_id <> $1) ORDER BY id"
     );
+    /// The places at or below a path that other runs use, and the roots of other runs there. A path's descendants
+    /// sort between the path with `/` and the path with `0`, the character after it.
+    PLACES_IN_USE =
+        "SELECT artifacts.uri AS value FROM artifacts \
+         JOIN artifact_uses ON artifact_uses.artifact_id = artifacts.id \
+         WHERE artifact_uses.run_id <> $1 AND (artifacts.uri = $2 OR artifacts.uri = $5 \
+         OR (artifacts.uri >= $3 AND artifacts.uri < $4) OR (artifacts.uri >= $6 AND artifacts.uri < $7)) \
+         UNION SELECT runs.pipeline_root AS value FROM runs \
+         WHERE runs.id <> $1 AND (runs.pipeline_root = $2 OR (runs.pipeline_root >= $3 AND runs.pipeline_root < $4))";
     ARTIFACTS_BY_URI =
         concat!("SELECT ", artifact_columns!(), " FROM artifacts WHERE uri = $1 ORDER BY id DESC LIMIT 100");
     ARTIFACT_BY_ID = concat!("SELECT ", artifact_columns!(), " FROM artifacts WHERE id = $1");
     DELETE_ARTIFACT = "DELETE FROM artifacts WHERE id = $1";
-    /// Whether anything is left that a run recorded.
-    ARTIFACTS_RECORDED = "SELECT COUNT(*) AS value FROM artifacts WHERE run_id = $1";
 }
 
 /// The beginning of an insert of several rows.

@@ -24,3 +24,14 @@ pub(crate) async fn take(conn: &mut Conn, sequence: Sequence, count: i64) -> Res
         .await?;
     Ok(next - count)
 }
+
+/// The number of a start of the service; every later start has a greater one.
+pub(crate) async fn next_epoch(conn: &mut Conn) -> Result<i64, Error> {
+    conn.fetch_one(text::TAKE_NUMBERS, args!["epoch", 1_i64])
+        .await
+}
+
+/// The number of the newest start. On PostgreSQL it cannot change before the transaction has ended.
+pub(crate) async fn epoch(conn: &mut Conn) -> Result<i64, Error> {
+    conn.fetch_one(text::GET_EPOCH, args![]).await
+}

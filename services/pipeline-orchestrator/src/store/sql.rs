@@ -186,3 +186,9 @@ pub(crate) const KEEP_SPEC: (&str, &str) = (
     "INSERT INTO specs (hash, body) VALUES ($1, $2) ON CONFLICT (hash) DO NOTHING",
     "INSERT INTO specs (hash, body) VALUES ($1, $2) ON CONFLICT (hash) DO UPDATE SET hash = EXCLUDED.hash",
 );
+
+/// Reads the number of the newest start of the service and, on PostgreSQL, holds it.
+pub(crate) const GET_EPOCH: (&str, &str) = (
+    "SELECT next AS value FROM sequences WHERE name = 'epoch'",
+    "SELECT next AS value FROM sequences WHERE name = 'epoch' FOR SHARE",
+);

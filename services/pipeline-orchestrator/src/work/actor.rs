@@ -5,32 +5,28 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
-use api_runner::v1 as runner;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use ids::{ArtifactId, RunId, TaskId, WorkloadId};
 use tokio::sync::mpsc;
-use tonic::Code;
 
+use super::calls::{self, Answer};
 use super::engine::Inner;
 use super::{cleanup, launch};
 use crate::domain::{
-    Artifact, Cancel, Changes, Effect, Event, RunRecord, RunState, RunStatus, StepError, Task,
-    TaskRecord, WorkloadUpdate, launch_spec, step,
+    Artifact, Cancel, Changes, Effect, Entered, Event, RunRecord, RunState, RunStatus, StepError,
+    Task, TaskRecord, WorkloadUpdate, launch_spec, step,
 };
-use crate::store::{artifacts, runs, specs, tasks};
+use crate::store::{artifacts, runs, sequences, specs, tasks};
 
 /// Events of one transaction at most.
 const BATCH: usize = 512;
 /// Calls to the runner that are under way at a time.
 const IN_FLIGHT: usize = 64;
-/// How long a call to the runner may take.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// The pause after a failure, at first and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// How often a lasting failure is met before the run is given up.
+const LASTING: u32 = 3;
 
 /// What an actor is told.
 #[derive(Debug)]
@@ -54,6 +50,20 @@ enum Failure {
     Corrupt(String),
     #[error("the run cannot be removed yet")]
     Cleanup(#[from] cleanup::Error),
+    #[error("the run is gone")]
+    Gone,
+    #[error("another process took over the database")]
+    Fenced,
+}
+
+impl Failure {
+    /// Whether trying again from the stored rows gives the same.
+    fn lasting(&self) -> bool {
+        match self {
+            Self::Step(_) | Self::Corrupt(_) => true,
+            Self::Sql(_) | Self::Cleanup(_) | Self::Gone | Self::Fenced => false,
+        }
+    }
 }
 
 /// Drives a run until it has ended, or is gone.
@@ -62,22 +72,60 @@ pub(super) async fn live(
     run: RunId,
     mut messages: mpsc::UnboundedReceiver<Message>,
 ) {
-    let mut pause = PAUSE.0;
+    let mut failures = 0;
     loop {
         match drive(&engine, run, &mut messages).await {
             Ok(()) => {
-                pause = PAUSE.0;
+                failures = 0;
                 if engine.retire(run, &messages) {
                     return;
                 }
             }
+            Err(Failure::Fenced) => {
+                engine.fenced();
+                return;
+            }
             Err(failure) => {
-                tracing::warn!(%run, error = aip::chain(&failure), "a run cannot go on yet");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSE.1);
+                failures += 1;
+                let error = aip::chain(&failure);
+                tracing::warn!(%run, error, "a run cannot go on yet");
+                if failure.lasting() && failures >= LASTING {
+                    give_up(&engine, run, &error).await;
+                }
+                tokio::time::sleep(calls::pause(failures)).await;
             }
         }
     }
+}
+
+/// Fails a run that the engine cannot read, however often it tries: better a named end than none.
+async fn give_up(engine: &Inner, run: RunId, error: &str) {
+    let Ok(Some(mut record)) = record(engine, run).await else {
+        return;
+    };
+    if record.run.status.ended() || record.deleting {
+        return;
+    }
+    let now = engine.clock.now();
+    let ended = &mut record.run;
+    ended.status = RunStatus::Failed;
+    ended.finished_at = Some(now);
+    ended.version += 1;
+    ended.body.reason = "STORED_RUN_UNREADABLE".to_owned();
+    ended.body.message = format!("the stored run cannot be executed: {error}");
+    ended.body.history.push(Entered {
+        status: RunStatus::Failed,
+        at: now,
+    });
+    let ended = record.run;
+    let written = engine
+        .db
+        .write(move |conn| Box::pin(async move { runs::update(conn, &ended).await }))
+        .await;
+    if let Err(error) = written {
+        tracing::warn!(%run, error = aip::chain(&error), "a run cannot be ended");
+    }
+    engine.watchers.changed(run);
 }
 
 async fn drive(
@@ -85,6 +133,9 @@ async fn drive(
     run: RunId,
     messages: &mut mpsc::UnboundedReceiver<Message>,
 ) -> Result<(), Failure> {
+    // What was said before the row is read is in the row, and open attempts are asked for anew. Left in the queue it
+    // would keep a run that has ended from retiring.
+    while messages.try_recv().is_ok() {}
     let Some(record) = record(engine, run).await? else {
         return Ok(());
     };
@@ -129,14 +180,6 @@ async fn record(engine: &Inner, run: RunId) -> Result<Option<RunRecord>, sql::Er
         .db
         .read(move |conn| Box::pin(async move { runs::get(conn, run).await }))
         .await
-}
-
-/// The answer to a call.
-enum Answer {
-    Event(Box<Event>),
-    /// The call failed for now.
-    Again(Effect),
-    Nothing,
 }
 
 struct Actor<'e> {
@@ -254,8 +297,13 @@ impl<'e> Actor<'e> {
                     other => self.apply(vec![other]).await?,
                 }
             }
-            Answer::Again(effect) => {
+            Answer::Again(effect, cause) => {
                 self.failures = self.failures.saturating_add(1);
+                // The first failure, then about one a minute.
+                if self.failures % 12 == 1 {
+                    let run = self.state.run.id;
+                    tracing::warn!(%run, cause, "the runner refuses calls; they are tried again");
+                }
                 if self.still_wanted(&effect) {
                     self.waiting.push_back(effect);
                 }
@@ -342,8 +390,12 @@ impl<'e> Actor<'e> {
             .map(|artifact| (self.state.run.id, artifact.id))
             .collect();
         let run = pending.run.then(|| self.state.run.clone());
+        let epoch = self.engine.epoch();
         let written = self.engine.db.write(move |conn| {
             Box::pin(async move {
+                if sequences::epoch(conn).await? != epoch {
+                    return Err(Failure::Fenced);
+                }
                 tasks::insert(conn, inserted).await?;
                 for record in updated {
                     tasks::update(conn, record).await?;
@@ -351,12 +403,12 @@ impl<'e> Actor<'e> {
                 artifacts::insert(conn, &recorded).await?;
                 artifacts::insert_uses(conn, uses).await?;
                 match run {
-                    Some(run) => runs::update(conn, &run).await.map(drop),
-                    None => Ok::<_, sql::Error>(()),
+                    Some(run) if !runs::update(conn, &run).await? => Err(Failure::Gone),
+                    Some(_) | None => Ok(()),
                 }
             })
         });
-        Ok(written.await?)
+        written.await
     }
 
     /// Queues what is to be done and starts as much as may be under way.
@@ -390,145 +442,24 @@ impl<'e> Actor<'e> {
 
     fn call(&self, effect: Effect) -> Result<BoxFuture<'static, Answer>, Failure> {
         let engine = Arc::clone(self.engine);
-        let pause = pause(self.failures);
-        Ok(match &effect {
+        let request = match &effect {
             Effect::Launch { task, .. } => {
-                let request = launch::request("", launch_spec(&self.state, *task)?);
-                Box::pin(async move { launch_call(&engine, request, effect, pause).await })
+                Some(launch::request("", launch_spec(&self.state, *task)?))
             }
-            Effect::Stop {
-                workload_id,
-                reason,
-            } => {
-                let request = runner::StopRequest {
-                    id: workload_id.to_string(),
-                    reason: reason.clone(),
-                };
-                Box::pin(async move { stop_call(&engine, request, effect, pause).await })
-            }
-            Effect::FindArtifact { .. } => {
-                Box::pin(async move { find_call(&engine, effect, pause).await })
-            }
-            Effect::RunEnded => Box::pin(async { Answer::Nothing }),
-        })
+            Effect::Stop { .. } | Effect::FindArtifact { .. } | Effect::RunEnded => None,
+        };
+        Ok(calls::call(
+            engine,
+            effect,
+            request,
+            calls::pause(self.failures),
+        ))
     }
 
     /// Waits for the calls that are under way and forgets the others.
     async fn finish_calls(&mut self) {
         self.waiting.clear();
         while self.calls.next().await.is_some() {}
-    }
-}
-
-fn pause(failures: u32) -> Duration {
-    if failures == 0 {
-        Duration::ZERO
-    } else {
-        (PAUSE.0 * 2_u32.pow(failures.min(7))).min(PAUSE.1)
-    }
-}
-
-async fn launch_call(
-    engine: &Inner,
-    request: runner::LaunchRequest,
-    effect: Effect,
-    pause: Duration,
-) -> Answer {
-    tokio::time::sleep(pause).await;
-    let Ok(workload_id) = request.id.parse::<WorkloadId>() else {
-        return Answer::Nothing;
-    };
-    let context = rpc::Context::background("pipeline-orchestrator");
-    runtime::abort_point("orchestrator.launch.sent");
-    let answer = engine
-        .workloads()
-        .launch(context.request(CALL_TIMEOUT, request))
-        .await;
-    runtime::abort_point("orchestrator.launch.answered");
-    match answer {
-        Ok(workload) => match launch::update(workload.into_inner()) {
-            Some(update) => Answer::Event(Box::new(Event::Workload(update))),
-            None => Answer::Again(effect),
-        },
-        Err(status) if refused(status.code()) => {
-            let reason = "LAUNCH_REFUSED".to_owned();
-            let message = status.message().to_owned();
-            Answer::Event(Box::new(Event::LaunchRefused {
-                workload_id,
-                reason,
-                message,
-            }))
-        }
-        Err(status) => {
-            tracing::debug!(%workload_id, code = ?status.code(), "a launch is tried again");
-            Answer::Again(effect)
-        }
-    }
-}
-
-/// Whether the runner will never run this.
-fn refused(code: Code) -> bool {
-    matches!(
-        code,
-        Code::InvalidArgument
-            | Code::FailedPrecondition
-            | Code::OutOfRange
-            | Code::Unimplemented
-            | Code::PermissionDenied
-            | Code::ResourceExhausted
-    )
-}
-
-async fn stop_call(
-    engine: &Inner,
-    request: runner::StopRequest,
-    effect: Effect,
-    pause: Duration,
-) -> Answer {
-    tokio::time::sleep(pause).await;
-    let context = rpc::Context::background("pipeline-orchestrator");
-    runtime::abort_point("orchestrator.stop.sent");
-    match engine
-        .workloads()
-        .stop(context.request(CALL_TIMEOUT, request))
-        .await
-    {
-        Ok(workload) => launch::update(workload.into_inner()).map_or(Answer::Nothing, |update| {
-            Answer::Event(Box::new(Event::Workload(update)))
-        }),
-        Err(_) => Answer::Again(effect),
-    }
-}
-
-async fn find_call(engine: &Inner, effect: Effect, pause: Duration) -> Answer {
-    tokio::time::sleep(pause).await;
-    let Effect::FindArtifact {
-        task,
-        uri,
-        artifact_type,
-        metadata,
-    } = &effect
-    else {
-        return Answer::Nothing;
-    };
-    let wanted = uri.clone();
-    let known = engine
-        .db
-        .read(move |conn| Box::pin(async move { artifacts::by_uri(conn, &wanted).await }))
-        .await;
-    match known {
-        Ok(known) => {
-            let same = |artifact: &Artifact| {
-                artifact.artifact_type == *artifact_type && artifact.metadata == *metadata
-            };
-            let found = known.into_iter().find(same).map(Box::new);
-            Answer::Event(Box::new(Event::ArtifactLookedUp { task: *task, found }))
-        }
-        Err(sql::Error::Corrupt { .. }) => Answer::Event(Box::new(Event::ArtifactLookedUp {
-            task: *task,
-            found: None,
-        })),
-        Err(_) => Answer::Again(effect),
     }
 }
 

@@ -9,7 +9,7 @@ use ids::ArtifactId;
 
 use super::engine::Inner;
 use super::launch;
-use crate::domain::{Artifact, RunRecord, Task};
+use crate::domain::{Artifact, RunRecord, Task, run_base};
 use crate::store::{artifacts, runs, tasks};
 
 /// Stopping a program may take its whole grace.
@@ -97,25 +97,54 @@ async fn stop_open_attempts(engine: &Inner, record: &RunRecord) -> Result<(), Er
     Ok(())
 }
 
-/// Removes content that this run wrote and no other run uses, and what failed attempts left.
+/// Removes what lies in the run's own directory, but for what other runs use there.
+///
+/// Only that directory was written by the run: an importer may name any place, and another run may have imported
+/// something from here, or been told to write here.
 async fn remove_content(engine: &Inner, record: &RunRecord, own: &[Artifact]) -> Result<(), Error> {
     let run = record.run.id;
-    // Only what lies in the run's own directory was written by it: an importer may name any place.
-    let marker = format!("/{run}/");
-    let kept: i64 = engine
-        .db
-        .read(move |conn| Box::pin(async move { artifacts::recorded(conn, run).await }))
-        .await?;
-    for artifact in own {
-        if artifact.uri.contains(&marker) && engine.objects.contains(&artifact.uri) {
-            engine.objects.delete(&artifact.uri).await?;
-        }
+    let base = run_base(&record.run);
+    if !engine.objects.contains(&base) {
+        return Ok(());
     }
-    if kept == i64::try_from(own.len()).unwrap_or(i64::MAX) {
-        let base = crate::domain::run_base(&record.run);
-        if engine.objects.contains(&base) {
-            engine.objects.delete(&base).await?;
+    let below = base.clone();
+    let in_use = engine
+        .db
+        .read(move |conn| Box::pin(async move { artifacts::in_use(conn, run, &below).await }))
+        .await?;
+    if in_use.is_empty() {
+        return Ok(engine.objects.delete(&base).await?);
+    }
+    for artifact in own {
+        let path = artifact
+            .uri
+            .strip_prefix("file://")
+            .unwrap_or(&artifact.uri);
+        let shared = in_use
+            .iter()
+            .any(|used| within(used, path) || within(path, used));
+        if within(path, &base) && !shared {
+            engine.objects.delete(path).await?;
         }
     }
     Ok(())
+}
+
+/// Whether `path` is `folder` or lies in it.
+fn within(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_holds_itself_and_what_is_below() {
+        assert!(within("/a/b", "/a/b"));
+        assert!(within("/a/b/c", "/a/b"));
+        assert!(!within("/a/bc", "/a/b"));
+        assert!(!within("/a", "/a/b"));
+    }
 }

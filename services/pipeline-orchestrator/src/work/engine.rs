@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use api_runner::v1::workload_service_client::WorkloadServiceClient;
 use clock::Clock;
 use ids::RunId;
 use objects::Store;
+use runtime::prometheus_client::metrics::gauge::Gauge;
 use runtime::{Kind, OnCancel, Shutdown, Supervisor};
 use sql::Db;
 use tokio::sync::mpsc;
@@ -19,7 +21,7 @@ use super::actor::{self, Message};
 use super::launch;
 use super::numbers::Numbers;
 use super::watchers::Watchers;
-use crate::store::runs;
+use crate::store::{runs, sequences};
 
 /// The pause after the runner could not be watched, at first and at most.
 const WATCH_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -37,6 +39,8 @@ pub struct Deps {
     pub clock: Clock,
     /// Where actors run.
     pub supervisor: Supervisor,
+    /// How many runs are in memory.
+    pub active: Gauge,
 }
 
 /// The engine; cloning shares it.
@@ -49,9 +53,12 @@ pub(super) struct Inner {
     pub(super) objects: Store,
     pub(super) clock: Clock,
     supervisor: Supervisor,
+    active: Gauge,
     pub(super) numbers: tokio::sync::Mutex<Numbers>,
     pub(super) watchers: Watchers,
     actors: Mutex<HashMap<RunId, mpsc::UnboundedSender<Message>>>,
+    /// The number of this start of the service; a later start has a greater one and makes our writes fail.
+    epoch: AtomicI64,
 }
 
 impl RunEngine {
@@ -63,9 +70,11 @@ impl RunEngine {
             objects: deps.objects,
             clock: deps.clock,
             supervisor: deps.supervisor,
+            active: deps.active,
             numbers: tokio::sync::Mutex::default(),
             watchers: Watchers::default(),
             actors: Mutex::default(),
+            epoch: AtomicI64::new(0),
         }))
     }
 
@@ -74,6 +83,12 @@ impl RunEngine {
     /// # Errors
     /// The database cannot be read.
     pub async fn start(&self) -> Result<(), sql::Error> {
+        let epoch = self
+            .0
+            .db
+            .write(|conn| Box::pin(async move { sequences::next_epoch(conn).await }))
+            .await?;
+        self.0.epoch.store(epoch, Ordering::SeqCst);
         let open: Vec<RunId> = self
             .0
             .db
@@ -99,6 +114,7 @@ impl RunEngine {
                 let (sender, messages) = mpsc::unbounded_channel();
                 let actor = actor::live(Arc::clone(&self.0), run, messages);
                 self.0.supervisor.spawn_once(OnCancel::Abort, "run", actor);
+                self.0.active.inc();
                 entry.insert(sender)
             }
         };
@@ -119,11 +135,17 @@ impl RunEngine {
     /// Watches the runner until the end, again and again after failures.
     async fn watch(self, shutdown: Shutdown) {
         let mut pause = WATCH_PAUSE.0;
+        let mut failures = 0_u32;
         while !shutdown.requested() {
             match self.watch_once().await {
-                Ok(()) => pause = WATCH_PAUSE.0,
+                Ok(()) => (pause, failures) = (WATCH_PAUSE.0, 0),
                 Err(status) => {
-                    tracing::debug!(code = ?status.code(), message = status.message(), "the runner cannot be watched");
+                    failures += 1;
+                    // The first failure, then about one a minute.
+                    if failures % 30 == 1 {
+                        let (code, message) = (status.code(), status.message());
+                        tracing::warn!(?code, message, "the runner cannot be watched");
+                    }
                 }
             }
             tokio::time::sleep(pause).await;
@@ -197,6 +219,17 @@ impl Inner {
         }
     }
 
+    /// The number of this start of the service.
+    pub(super) fn epoch(&self) -> i64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// Ends the process: another one has the database, and two must not drive the same runs.
+    pub(super) fn fenced(&self) {
+        self.supervisor
+            .fail("another pipelines service took over the database");
+    }
+
     /// Ends an actor unless somebody woke it meanwhile; true when it is over.
     pub(super) fn retire(&self, run: RunId, messages: &mpsc::UnboundedReceiver<Message>) -> bool {
         let mut actors = self.actors.lock().unwrap_or_else(PoisonError::into_inner);
@@ -204,6 +237,7 @@ impl Inner {
             return false;
         }
         actors.remove(&run);
+        self.active.dec();
         true
     }
 }

@@ -4,7 +4,7 @@ use api_runner::v1 as runner;
 use api_step::v1 as step;
 use clock::Timestamp;
 use ids::WorkloadId;
-use pipeline_spec::plan::{ArtifactType, ParameterType};
+use pipeline_spec::plan::{ArtifactType, ParameterType, Resources};
 use serde_json::{Map, Value};
 
 use crate::domain::{
@@ -41,7 +41,6 @@ pub(crate) fn request(namespace: &str, spec: LaunchSpec) -> runner::LaunchReques
         placeholders: spec.placeholders.into_iter().collect(),
         declared_inputs: spec.declared_inputs,
     };
-    let resources = spec.settings.resources;
     let labels = [
         ("run", spec.run_id.to_string()),
         ("task", spec.task_path),
@@ -67,14 +66,7 @@ pub(crate) fn request(namespace: &str, spec: LaunchSpec) -> runner::LaunchReques
             .into_iter()
             .map(|(name, value)| step::EnvVar { name, value })
             .collect(),
-        resources: Some(runner::Resources {
-            cpu_request: resources.cpu_request,
-            cpu_limit: resources.cpu_limit,
-            memory_request: resources.memory_request,
-            memory_limit: resources.memory_limit,
-            accelerator_type: resources.accelerator_type,
-            accelerator_count: resources.accelerator_count,
-        }),
+        resources: Some(resources(spec.settings.resources)),
         python,
         placement,
         ..Default::default()
@@ -82,6 +74,17 @@ pub(crate) fn request(namespace: &str, spec: LaunchSpec) -> runner::LaunchReques
     runner::LaunchRequest {
         id: spec.workload_id.into(),
         spec: Some(workload),
+    }
+}
+
+fn resources(asked: Resources) -> runner::Resources {
+    runner::Resources {
+        cpu_request: asked.cpu_request,
+        cpu_limit: asked.cpu_limit,
+        memory_request: asked.memory_request,
+        memory_limit: asked.memory_limit,
+        accelerator_type: asked.accelerator_type,
+        accelerator_count: asked.accelerator_count,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What goes on without a caller: one actor per run that has not ended, and the watch on the runner.
 
 mod actor;
+mod calls;
 mod cleanup;
 mod engine;
 pub(crate) mod launch;

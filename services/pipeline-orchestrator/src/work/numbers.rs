@@ -4,7 +4,7 @@ use sql::Db;
 
 use crate::store::{Sequence, sequences};
 
-/// The least that is reserved at a time.
+/// What is reserved beyond the present need.
 const BLOCK: i64 = 1000;
 
 /// Numbers that nobody else has.
@@ -22,7 +22,7 @@ impl Numbers {
         if self.end - self.next >= count {
             return Ok(());
         }
-        let size = count.max(BLOCK);
+        let size = count.saturating_add(BLOCK);
         let first: i64 = db
             .write(move |conn| {
                 Box::pin(async move { sequences::take(conn, Sequence::Tasks, size).await })

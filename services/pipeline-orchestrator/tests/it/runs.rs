@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::support::{
-    START, Server, importer, inline, message, object, program, seconds, server, servers,
+    START, Server, importer, inline, message, object, open, program, seconds, server, servers,
 };
 
 fn parameter(run: &kfp::Run, name: &str) -> Option<prost_types::Value> {
@@ -66,6 +66,7 @@ async fn a_run_ends_and_shows_its_tasks() {
             .await
             .unwrap();
         let run = server.wait_for(&run.run_id, RuntimeState::Succeeded).await;
+        server.wait_for_active(0).await;
         assert_eq!(seconds(run.finished_at), Some(START));
         let states: Vec<RuntimeState> = run.state_history.iter().map(|one| one.state()).collect();
         assert_eq!(
@@ -341,4 +342,22 @@ async fn what_comes_later_says_so() {
     auth.authorize(kfp::AuthorizeRequest::default())
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_later_start_on_the_same_database_ends_the_earlier_one() {
+    let url = testkit::postgres().create_database();
+    let earlier = open(testkit::temp_dir(), Some(url.clone())).await;
+    let later = open(testkit::temp_dir(), Some(url)).await;
+    let run = earlier.run(inline("r", &importer(), &json!({}))).await;
+    let run = run.unwrap();
+    let ending = earlier.supervisor.ending().await;
+    assert!(
+        matches!(&ending, runtime::Ending::Failed(why) if why.contains("took over")),
+        "{ending:?}"
+    );
+    assert_eq!(
+        later.get(&run.run_id).await.unwrap().state(),
+        RuntimeState::Pending
+    );
 }

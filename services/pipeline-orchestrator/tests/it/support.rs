@@ -20,6 +20,8 @@ pub(crate) struct Server {
     pub(crate) switchboard: Switchboard,
     pub(crate) hand: ManualClock,
     pub(crate) dir: TempDir,
+    pub(crate) supervisor: runtime::Supervisor,
+    metrics: runtime::Metrics,
     _service: Service,
 }
 
@@ -55,6 +57,8 @@ pub(crate) async fn open(dir: TempDir, url: Option<String>) -> Server {
         switchboard,
         hand,
         dir,
+        supervisor: host.supervisor,
+        metrics: host.metrics,
         _service: service,
     }
 }
@@ -75,6 +79,21 @@ impl Server {
 
     pub(crate) fn runs(&self) -> RunServiceClient<Channel> {
         RunServiceClient::new(self.channel("RunService"))
+    }
+
+    /// Waits until the engine holds that many runs in memory.
+    pub(crate) async fn wait_for_active(&self, runs: usize) {
+        let line = format!("runs_active {runs}");
+        let limit = std::time::Duration::from_secs(20);
+        let probe = async || {
+            let metrics = self.metrics.encode();
+            let seen = metrics.lines().find(|line| line.contains("runs_active "));
+            match seen {
+                Some(seen) if seen.ends_with(&line) => Ok(()),
+                seen => Err(format!("{seen:?}")),
+            }
+        };
+        testkit::eventually("the active runs", limit, probe).await;
     }
 
     /// Creates an experiment and returns its id.

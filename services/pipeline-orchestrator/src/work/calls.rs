@@ -1,0 +1,173 @@
+//! Calls to the runner and look-ups that follow from a step, and what their answers mean.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api_runner::v1 as runner;
+use futures_util::future::BoxFuture;
+use ids::WorkloadId;
+use tonic::{Code, Status};
+
+use super::engine::Inner;
+use super::launch;
+use crate::domain::{Artifact, Effect, Event};
+use crate::store::artifacts;
+
+/// How long a call to the runner may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause after a failure, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// The answer to a call.
+pub(super) enum Answer {
+    Event(Box<Event>),
+    /// The call failed for now, and why.
+    Again(Effect, String),
+    Nothing,
+}
+
+impl Answer {
+    fn again(effect: Effect, status: &Status) -> Self {
+        Self::Again(effect, format!("{:?}: {}", status.code(), status.message()))
+    }
+}
+
+/// Does an effect after a pause; `request` is what a launch asks for.
+pub(super) fn call(
+    engine: Arc<Inner>,
+    effect: Effect,
+    request: Option<runner::LaunchRequest>,
+    pause: Duration,
+) -> BoxFuture<'static, Answer> {
+    match &effect {
+        Effect::Launch { .. } => Box::pin(async move {
+            let Some(request) = request else {
+                return Answer::Nothing;
+            };
+            launch_call(&engine, request, effect, pause).await
+        }),
+        Effect::Stop {
+            workload_id,
+            reason,
+        } => {
+            let request = runner::StopRequest {
+                id: workload_id.to_string(),
+                reason: reason.clone(),
+            };
+            Box::pin(async move { stop_call(&engine, request, effect, pause).await })
+        }
+        Effect::FindArtifact { .. } => {
+            Box::pin(async move { find_call(&engine, effect, pause).await })
+        }
+        Effect::RunEnded => Box::pin(async { Answer::Nothing }),
+    }
+}
+
+/// The pause after that many failures in a row.
+pub(super) fn pause(failures: u32) -> Duration {
+    if failures == 0 {
+        Duration::ZERO
+    } else {
+        (PAUSE.0 * 2_u32.pow(failures.min(7))).min(PAUSE.1)
+    }
+}
+
+async fn launch_call(
+    engine: &Inner,
+    request: runner::LaunchRequest,
+    effect: Effect,
+    pause: Duration,
+) -> Answer {
+    tokio::time::sleep(pause).await;
+    let Ok(workload_id) = request.id.parse::<WorkloadId>() else {
+        return Answer::Nothing;
+    };
+    let context = rpc::Context::background("pipeline-orchestrator");
+    runtime::abort_point("orchestrator.launch.sent");
+    let answer = engine
+        .workloads()
+        .launch(context.request(CALL_TIMEOUT, request))
+        .await;
+    runtime::abort_point("orchestrator.launch.answered");
+    match answer {
+        Ok(workload) => match launch::update(workload.into_inner()) {
+            Some(update) => Answer::Event(Box::new(Event::Workload(update))),
+            None => Answer::Again(effect, "its answer cannot be read".to_owned()),
+        },
+        Err(status) if refused(&status) => {
+            let reason = aip::reason_of(&status).unwrap_or_else(|| "LAUNCH_REFUSED".to_owned());
+            let message = status.message().to_owned();
+            Answer::Event(Box::new(Event::LaunchRefused {
+                workload_id,
+                reason,
+                message,
+            }))
+        }
+        Err(status) => Answer::again(effect, &status),
+    }
+}
+
+/// Whether the runner will never run this. What is refused for want of room may be taken later.
+fn refused(status: &Status) -> bool {
+    match status.code() {
+        Code::InvalidArgument
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented => true,
+        Code::ResourceExhausted => aip::retry_delay(status).is_none(),
+        _ => false,
+    }
+}
+
+async fn stop_call(
+    engine: &Inner,
+    request: runner::StopRequest,
+    effect: Effect,
+    pause: Duration,
+) -> Answer {
+    tokio::time::sleep(pause).await;
+    let context = rpc::Context::background("pipeline-orchestrator");
+    runtime::abort_point("orchestrator.stop.sent");
+    match engine
+        .workloads()
+        .stop(context.request(CALL_TIMEOUT, request))
+        .await
+    {
+        Ok(workload) => launch::update(workload.into_inner()).map_or(Answer::Nothing, |update| {
+            Answer::Event(Box::new(Event::Workload(update)))
+        }),
+        Err(status) => Answer::again(effect, &status),
+    }
+}
+
+async fn find_call(engine: &Inner, effect: Effect, pause: Duration) -> Answer {
+    tokio::time::sleep(pause).await;
+    let Effect::FindArtifact {
+        task,
+        uri,
+        artifact_type,
+        metadata,
+    } = &effect
+    else {
+        return Answer::Nothing;
+    };
+    let wanted = uri.clone();
+    let known = engine
+        .db
+        .read(move |conn| Box::pin(async move { artifacts::by_uri(conn, &wanted).await }))
+        .await;
+    match known {
+        Ok(known) => {
+            let same = |artifact: &Artifact| {
+                artifact.artifact_type == *artifact_type && artifact.metadata == *metadata
+            };
+            let found = known.into_iter().find(same).map(Box::new);
+            Answer::Event(Box::new(Event::ArtifactLookedUp { task: *task, found }))
+        }
+        Err(sql::Error::Corrupt { .. }) => Answer::Event(Box::new(Event::ArtifactLookedUp {
+            task: *task,
+            found: None,
+        })),
+        Err(error) => Answer::Again(effect, aip::chain(&error)),
+    }
+}
