@@ -1,5 +1,6 @@
 //! Opening a database, reading from it, writing to it.
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -79,6 +80,7 @@ impl Db {
     }
 
     async fn open_sqlite(path: PathBuf, readers: u32, migrator: &Migrator) -> Result<Self, Error> {
+        make_private(&path);
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .create_if_missing(true)
@@ -273,6 +275,17 @@ async fn write_postgres(pool: PgPool, mut job: Box<dyn Job>) {
 )]
 fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(future);
+}
+
+/// Makes the file of a new database for its owner alone; SQLite gives the files beside it the same permissions. What stands in
+/// the way SQLite meets too, and says better.
+fn make_private(path: &Path) {
+    let made = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    drop(made);
 }
 
 async fn migrate_sqlite(pool: &SqlitePool, migrator: &Migrator) -> Result<(), Error> {

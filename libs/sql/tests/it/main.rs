@@ -237,6 +237,19 @@ async fn rows_are_read_from_one_state(options: Options) {
 }
 
 #[tokio::test]
+async fn a_new_file_belongs_to_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = TempDir::new().unwrap();
+    let db = open(&file(&dir)).await;
+    insert(&db, "a", 1).await.unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{entry:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_file_is_backed_up() {
     let dir = TempDir::new().unwrap();
     let db = open(&file(&dir)).await;
