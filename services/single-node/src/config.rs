@@ -51,6 +51,11 @@ impl Config {
         if options.token.is_some() {
             config.gateway.token.clone_from(&options.token);
         }
+        // One token for both ports, unless the admin port has one of its own.
+        if config.process.admin.token.is_none() {
+            let token = config.gateway.token.clone();
+            config.process.admin.token = token;
+        }
         if !admin_chosen {
             config
                 .process
@@ -223,6 +228,26 @@ mod tests {
             process.grace_seconds = process.grace_seconds.max(20);
             process
         });
+    }
+
+    #[test]
+    fn the_token_protects_both_ports() {
+        let token = |text: &str, variable: Option<&str>| {
+            let temp = testkit::temp_dir();
+            let file = temp.path().join("flumina.toml");
+            std::fs::write(&file, text).unwrap();
+            let mut options = options(Some(file), None);
+            options.token = variable.map(Secret::new);
+            let config = Config::load(&options).unwrap();
+            (config.gateway.token, config.process.admin.token)
+        };
+        let secret = |text: &str| Some(Secret::new(text));
+        assert_eq!(token("", None), (None, None));
+        assert_eq!(token("", Some("a")), (secret("a"), secret("a")));
+        let file = "[gateway]\ntoken = \"b\"\n";
+        assert_eq!(token(file, None), (secret("b"), secret("b")));
+        let file = "[process.admin]\ntoken = \"c\"\n";
+        assert_eq!(token(file, Some("a")), (secret("a"), secret("c")));
     }
 
     #[test]
