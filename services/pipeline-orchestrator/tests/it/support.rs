@@ -87,7 +87,9 @@ impl Server {
         let limit = std::time::Duration::from_secs(20);
         let probe = async || {
             let metrics = self.metrics.encode();
-            let seen = metrics.lines().find(|line| line.contains("runs_active "));
+            let seen = metrics
+                .lines()
+                .find(|line| !line.starts_with('#') && line.contains("runs_active "));
             match seen {
                 Some(seen) if seen.ends_with(&line) => Ok(()),
                 seen => Err(format!("{seen:?}")),
