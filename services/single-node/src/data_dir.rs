@@ -224,6 +224,17 @@ impl DataDir {
     pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
+
+    /// Removes one of the small files; a missing one is fine.
+    pub(crate) fn remove(&self, name: &str) {
+        let path = self.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "cannot remove a file");
+            }
+            _ => {}
+        }
+    }
 }
 
 impl Locked {
@@ -239,17 +250,6 @@ impl Locked {
     /// Tells others who uses the directory.
     pub(crate) fn write_up(&self, up: &Up) -> Result<(), Error> {
         write_json(&self.dir.join(UP), up)
-    }
-
-    /// Removes one of the small files; a missing one is fine.
-    pub(crate) fn remove(&self, name: &str) {
-        let path = self.dir.join(name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path = %path.display(), %error, "cannot remove a file");
-            }
-            _ => {}
-        }
     }
 }
 

@@ -43,34 +43,35 @@ pub fn down(dir: &Path) -> Result<Down, Error> {
         });
     }
     let dir = DataDir::existing(dir)?;
-    let mut stopped = 0;
-    let mut was_running = false;
-    let locked = match dir.clone().lock() {
-        Ok(locked) => locked,
+    let (locked, was_running) = match dir.clone().lock() {
+        Ok(locked) => (locked, false),
         Err(Error::InUse { .. }) => {
-            stop_process(&dir)?;
-            was_running = true;
-            let report = std::fs::read(dir.join(DOWN)).unwrap_or_default();
-            let report: Report = serde_json::from_slice(&report).unwrap_or_default();
-            stopped = report.stopped_steps.unwrap_or_default();
-            dir.lock()?
+            let locked = stop_process(&dir).and_then(|()| dir.clone().lock());
+            if locked.is_err() {
+                // Whoever goes on to use the directory must not take this for a request at its own end.
+                dir.remove(DOWN);
+            }
+            (locked?, true)
         }
         Err(error) => return Err(error),
     };
-    locked.dir.format()?;
+    let report = std::fs::read(dir.join(DOWN)).unwrap_or_default();
+    let report: Report = serde_json::from_slice(&report).unwrap_or_default();
+    let of_fleet = report.stopped_steps.filter(|_| was_running);
     // What a fleet left behind that ended without doing it, or that was not asked to.
-    stopped += stop_steps(&locked)?;
-    locked.remove(DOWN);
-    locked.remove(UP);
+    let left = dir.format().and_then(|_| stop_steps(&locked));
+    dir.remove(DOWN);
+    let stopped_steps = of_fleet.unwrap_or_default() + left?;
+    dir.remove(UP);
     Ok(Down {
         was_running,
-        stopped_steps: stopped,
+        stopped_steps,
     })
 }
 
-/// Asks the process that uses the directory to stop its steps and end, and waits for its end.
+/// Asks the process that uses the directory to stop its steps and end, and waits for its end. The request is written only
+/// when it is known who is asked.
 fn stop_process(dir: &DataDir) -> Result<(), Error> {
-    write_json(&dir.join(DOWN), &Report::default())?;
     let in_use = || Error::InUse {
         dir: dir.root().to_owned(),
         holder: "a process that does not say who it is".to_owned(),
@@ -91,6 +92,7 @@ fn stop_process(dir: &DataDir) -> Result<(), Error> {
     if start_time(up.pid) != Some(up.started) {
         return Err(in_use());
     }
+    write_json(&dir.join(DOWN), &Report::default())?;
     match rustix::process::pidfd_send_signal(&process, Signal::TERM) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => {}
         Err(error) => {
@@ -142,4 +144,47 @@ fn stop_steps(locked: &Locked) -> Result<usize, Error> {
     });
     threads.shutdown_timeout(Duration::from_secs(1));
     outcome.map_err(Error::Runner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_that_cannot_be_verified_is_asked_nothing() {
+        let temp = testkit::temp_dir();
+        let locked = DataDir::create(temp.path()).unwrap().lock().unwrap();
+        let mut stranger = Up::this();
+        stranger.started += 1;
+        for up in [None, Some(stranger)] {
+            if let Some(up) = up {
+                locked.write_up(&up).unwrap();
+            }
+            let error = down(temp.path()).unwrap_err();
+            assert!(matches!(error, Error::InUse { .. }), "{error}");
+            assert!(!locked.dir.join(DOWN).exists());
+        }
+    }
+
+    #[test]
+    fn a_request_is_withdrawn_when_the_directory_stays_in_use() {
+        let temp = testkit::temp_dir();
+        let locked = DataDir::create(temp.path()).unwrap().lock().unwrap();
+        // A process that ends when asked, while another holds the lock.
+        let mut asked = std::process::Command::new("sleep")
+            .arg("600")
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(asked.id()).unwrap();
+        let up = Up {
+            pid,
+            started: start_time(pid).unwrap(),
+            ..Up::this()
+        };
+        locked.write_up(&up).unwrap();
+        let error = down(temp.path()).unwrap_err();
+        assert!(matches!(error, Error::InUse { .. }), "{error}");
+        assert!(!locked.dir.join(DOWN).exists());
+        assert!(!asked.wait().unwrap().success());
+    }
 }

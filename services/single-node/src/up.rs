@@ -56,7 +56,7 @@ pub fn up(options: UpOptions) -> ExitCode {
     let code = runtime::run_with(process, &options, |host| {
         fleet::start(config, std::sync::Arc::clone(&locked), on_exit, host)
     });
-    locked.remove(UP);
+    locked.dir.remove(UP);
     code
 }
 
@@ -64,8 +64,9 @@ pub fn up(options: UpOptions) -> ExitCode {
 fn prepare(options: &UpOptions) -> Result<(Config, Locked), Error> {
     let mut config = Config::load(options)?;
     let locked = DataDir::create(&options.data_dir)?.lock()?;
+    // In this order: a request is written by someone who knows whom it is for.
+    locked.dir.remove(DOWN);
     locked.write_up(&Up::this())?;
-    locked.remove(DOWN);
     let moved = match locked.dir.format()? {
         None => true,
         Some(format) if format.path != locked.dir.text() => {
