@@ -21,7 +21,8 @@ const SCRATCH: &str = "tmp";
 pub struct Backup {
     /// The size of the archive, in bytes.
     pub bytes: u64,
-    /// Links that lead out of the data directory, and what is neither file, folder nor link; they are not in it.
+    /// Links that lead out of the data directory, what is neither file, folder nor link, and what a step left that may not
+    /// be read; they are not in it.
     pub skipped: Vec<PathBuf>,
 }
 
@@ -45,13 +46,23 @@ pub fn backup(dir: &Path, file: &Path) -> Result<Backup, Error> {
     let bytes = fs::metadata(&archive)
         .map_err(Error::io("read", &archive))?
         .len();
-    // Unlike a rename, a link does not replace what somebody else made meanwhile.
-    fs::hard_link(&archive, file).map_err(|error| match error.kind() {
+    publish(&archive, file).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => Error::Exists(file.to_owned()),
         _ => Error::io("write", file)(error),
     })?;
     sync_dir(&scratch.parent)?;
     Ok(Backup { bytes, skipped })
+}
+
+/// Gives a file its name, and does not replace what somebody else made meanwhile. Not every file system has links, nor
+/// such renames.
+fn publish(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::hard_link(from, to),
+        renamed => renamed.map_err(Into::into),
+    }
 }
 
 /// A private folder beside the archive; it goes with this value.
@@ -119,17 +130,7 @@ fn write(
     path: String,
     archive: &Path,
 ) -> Result<Vec<PathBuf>, Error> {
-    let file = OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(archive);
-    let file = file.map_err(Error::io("write", archive))?;
-    let mut writer = Writer {
-        tar: Builder::new(GzEncoder::new(file, Compression::fast())),
-        archive: archive.to_owned(),
-        skipped: Vec::new(),
-    };
+    let mut writer = Writer::create(archive)?;
     let manifest = Manifest {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -153,6 +154,20 @@ struct Writer {
 }
 
 impl Writer {
+    fn create(archive: &Path) -> Result<Self, Error> {
+        let file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(archive);
+        let file = file.map_err(Error::io("write", archive))?;
+        Ok(Self {
+            tar: Builder::new(GzEncoder::new(file, Compression::fast())),
+            archive: archive.to_owned(),
+            skipped: Vec::new(),
+        })
+    }
+
     fn manifest(&mut self, manifest: &Manifest) -> Result<(), Error> {
         let text = serde_json::to_vec(manifest)
             .map_err(|error| Error::io("write", &self.archive)(error.into()))?;
@@ -170,8 +185,7 @@ impl Writer {
         }
         let entries = match fs::read_dir(path) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(Error::io("read", path)(error)),
+            Err(error) => return self.unreadable(path, name, error),
         };
         let workloads = name.starts_with("runner/workloads");
         let depth = name.components().count();
@@ -189,8 +203,7 @@ impl Writer {
     fn member(&mut self, path: &Path, name: &Path) -> Result<(), Error> {
         let meta = match fs::symlink_metadata(path) {
             Ok(meta) => meta,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(Error::io("read", path)(error)),
+            Err(error) => return self.unreadable(path, name, error),
         };
         let kind = meta.file_type();
         let written = if kind.is_dir() {
@@ -207,8 +220,7 @@ impl Writer {
         } else if kind.is_file() {
             let file = match File::open(path) {
                 Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                Err(error) => return Err(Error::io("read", path)(error)),
+                Err(error) => return self.unreadable(path, name, error),
             };
             let size = file.metadata().map_err(Error::io("read", path))?.len();
             let mut header = header(EntryType::Regular, meta.mode(), meta.mtime());
@@ -227,6 +239,18 @@ impl Writer {
             return Ok(());
         };
         written.map_err(Error::io("write", &self.archive))
+    }
+
+    /// What is gone is no loss. Steps may take away the permission to read what they left; the trees themselves are ours.
+    fn unreadable(&mut self, path: &Path, name: &Path, error: io::Error) -> Result<(), Error> {
+        match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            io::ErrorKind::PermissionDenied if name.components().count() > 1 => {
+                self.skipped.push(path.to_owned());
+                Ok(())
+            }
+            _ => Err(Error::io("read", path)(error)),
+        }
     }
 
     fn finish(self) -> Result<Vec<PathBuf>, Error> {
@@ -253,4 +277,70 @@ fn header(kind: EntryType, mode: u32, mtime: i64) -> Header {
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
     let synced = File::open(dir).and_then(|dir| dir.sync_all());
     synced.map_err(Error::io("write", dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_taken_is_not_replaced() {
+        let temp = testkit::temp_dir();
+        let (from, to) = (temp.path().join("from"), temp.path().join("to"));
+        fs::write(&from, "new").unwrap();
+        fs::write(&to, "old").unwrap();
+        let error = publish(&from, &to).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&to).unwrap(), "old");
+        fs::remove_file(&to).unwrap();
+        publish(&from, &to).unwrap();
+        assert_eq!(fs::read_to_string(&to).unwrap(), "new");
+    }
+
+    #[test]
+    fn what_a_step_made_unreadable_is_skipped() {
+        const ORDINARY: u32 = 65534;
+        let temp = testkit::temp_dir();
+        let root = temp.path().join("artifacts");
+        fs::create_dir(&root).unwrap();
+        for name in ["a", "b", "c"] {
+            fs::write(root.join(name), name).unwrap();
+        }
+        fs::create_dir(root.join("d")).unwrap();
+        let forbid = fs::Permissions::from_mode(0o000);
+        for name in ["b", "d"] {
+            fs::set_permissions(root.join(name), forbid.clone()).unwrap();
+        }
+        fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let archive = temp.path().join("archive");
+        let write = || {
+            if rustix::process::geteuid().is_root() {
+                // Nothing is unreadable to root. The user of one thread is changed, not that of the process.
+                let user = rustix::process::Uid::from_raw(ORDINARY);
+                rustix::thread::set_thread_res_uid(user, user, user).unwrap();
+            }
+            let mut writer = Writer::create(&archive).unwrap();
+            writer.tree(&root, Path::new("artifacts")).unwrap();
+            writer.finish().unwrap()
+        };
+        let mut skipped = std::thread::scope(|scope| scope.spawn(write).join().unwrap());
+        skipped.sort();
+        assert_eq!(skipped, [root.join("b"), root.join("d")]);
+        let file = File::open(&archive).unwrap();
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
+        let mut names: Vec<_> = archive
+            .entries()
+            .unwrap()
+            .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+            .collect();
+        names.sort();
+        assert_eq!(
+            names,
+            ["artifacts", "artifacts/a", "artifacts/c", "artifacts/d"]
+        );
+        // Else the folder cannot be removed by an ordinary user.
+        fs::set_permissions(root.join("d"), fs::Permissions::from_mode(0o700)).unwrap();
+    }
 }

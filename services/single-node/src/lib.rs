@@ -11,7 +11,9 @@
 //! runner/                       workloads with their logs, Python environments, the unpacked agent
 //! ```
 //! Paths of artifacts are absolute, since programs of the kfp SDK use them as they are. A directory that was moved,
-//! copied or restored elsewhere is brought up to date before it is used: each service rewrites its own rows.
+//! copied or restored elsewhere is brought up to date before it is used: each service rewrites its own rows. Two things
+//! are left as they were said: answers that are kept for repeated calls with the same idempotency key, and the text of
+//! pipelines and runs as it was submitted; either may still name the old place.
 //!
 //! # The end
 //! Parts end in reverse order of their start: public port, pipelines, steps, runner. Running steps are left alone
@@ -27,6 +29,7 @@ mod data_dir;
 mod down;
 mod error;
 mod fleet;
+mod place;
 mod restore;
 mod up;
 
