@@ -14,7 +14,11 @@ pub(crate) const MANIFEST: &str = "backup.json";
 /// step of a restored run starts a second time.
 pub(crate) const DATABASES: [&str; 2] = [PIPELINES_DATABASE, RUNNER_DATABASE];
 /// Files and trees, relative to the data directory. Python environments, tools and the agent are made again.
-pub(crate) const TREES: [&str; 3] = ["runner/node", "runner/workloads", "artifacts"];
+pub(crate) const TREES: [&str; 3] = [NODE, FOLDERS[0], FOLDERS[1]];
+/// The file that says which machine the runner speaks for.
+const NODE: &str = "runner/node";
+/// What steps write into.
+const FOLDERS: [&str; 2] = ["runner/workloads", "artifacts"];
 
 /// The content of [`MANIFEST`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +32,42 @@ pub(crate) struct Manifest {
     pub(crate) path: String,
 }
 
+/// What a member is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Folder,
+    Link,
+}
+
+/// Checks that a member may be in an archive, and be what it is; `kind` is none for what no archive of ours has. What is
+/// wrong is said in words. Databases and [`NODE`] are opened by path, so they must be files; links are only where steps
+/// make them.
+pub(crate) fn check(name: &Path, kind: Option<Kind>) -> Result<Kind, String> {
+    if !is_plain(name) {
+        return Err(format!("`{}` leads out of it", name.display()));
+    }
+    let Some(kind) = kind else {
+        return Err(format!(
+            "`{}` is neither file, folder nor symbolic link",
+            name.display()
+        ));
+    };
+    let single = DATABASES.contains(&name.to_str().unwrap_or_default()) || name == Path::new(NODE);
+    let folder = name == Path::new("runner") || FOLDERS.iter().any(|tree| name == Path::new(tree));
+    let inside = FOLDERS.iter().any(|tree| name.starts_with(tree));
+    let (fits, must) = match kind {
+        _ if single => (kind == Kind::File, "be a file"),
+        _ if folder => (kind == Kind::Folder, "be a folder"),
+        _ => (inside, "not be in a backup"),
+    };
+    if fits {
+        Ok(kind)
+    } else {
+        Err(format!("`{}` must {must}", name.display()))
+    }
+}
+
 /// Whether a path leads downwards only, component by component.
 pub(crate) fn is_plain(path: &Path) -> bool {
     let mut components = path.components().peekable();
@@ -35,8 +75,8 @@ pub(crate) fn is_plain(path: &Path) -> bool {
         && components.all(|component| matches!(component, Component::Normal(_)))
 }
 
-/// Whether the link `link` with this target stays in its tree, wherever other such links lead: it may go up at its
-/// beginning only, and not above the root. `link` is relative to the root and plain.
+/// Whether the link `link` with this target stays beneath the root, wherever other such links lead: it may go up at its
+/// beginning only, and not above the root. `link` is relative to the root and plain, and no folder above it is a link.
 pub(crate) fn stays_inside(link: &Path, target: &Path) -> bool {
     let depth = link.components().count().saturating_sub(1);
     let mut up = 0;
@@ -65,6 +105,30 @@ mod tests {
         for bad in ["", "/a", "../a", "a/../b", "."] {
             assert!(!is_plain(Path::new(bad)), "{bad}");
         }
+    }
+
+    #[test]
+    fn members_are_where_backups_have_them_and_what_they_are_there() {
+        use Kind::{File, Folder, Link};
+        let table = [
+            (PIPELINES_DATABASE, [true, false, false]),
+            (RUNNER_DATABASE, [true, false, false]),
+            ("runner/node", [true, false, false]),
+            ("runner", [false, true, false]),
+            ("runner/workloads", [false, true, false]),
+            ("artifacts", [false, true, false]),
+            ("artifacts/a", [true, true, true]),
+            ("runner/workloads/0/a/work/x", [true, true, true]),
+            ("runner/other", [false, false, false]),
+            ("flumina.json", [false, false, false]),
+            ("runner.sqlite-wal", [false, false, false]),
+            ("artifacts2/a", [false, false, false]),
+        ];
+        for (name, expected) in table {
+            let found = [File, Folder, Link].map(|kind| check(Path::new(name), Some(kind)).is_ok());
+            assert_eq!(found, expected, "{name}");
+        }
+        assert!(check(Path::new("artifacts/a"), None).is_err());
     }
 
     #[test]

@@ -1,20 +1,21 @@
 //! `flumina restore`: a data directory out of a backup. Also what any move of a data directory needs.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 use tar::{Archive, Entry, EntryType};
 
 use crate::Error;
-use crate::archive::{FORMAT, MANIFEST, Manifest, is_plain, stays_inside};
+use crate::archive::{FORMAT, Kind, MANIFEST, Manifest, check, stays_inside};
 use crate::backup::sync_dir;
 use crate::config::Config;
 use crate::data_dir::{
     self, DataDir, FORMAT_FILE, Format, PIPELINES_DATABASE, RUNNER_DATABASE, write_json,
 };
+use crate::place::Place;
 
 /// The longest manifest that is read, in bytes.
 const MANIFEST_LIMIT: u64 = 64 * 1024;
@@ -126,25 +127,24 @@ fn unpack(file: &Path, dir: &Path) -> Result<Manifest, Error> {
     let mut entries = archive.entries().map_err(broken)?;
     let first = entries.next().transpose().map_err(broken)?;
     let manifest = manifest(file, first)?;
+    let place = Place::open(dir)?;
     // Links come last, so that nothing is ever written through one.
     let mut links = Vec::new();
     for entry in entries {
         let mut entry = entry.map_err(broken)?;
         let name = entry.path().map_err(broken)?.into_owned();
-        if !is_plain(&name) {
-            return Err(Error::archive(
-                file,
-                format!("`{}` leads out of it", name.display()),
-            ));
-        }
-        match entry.header().entry_type() {
-            EntryType::Regular | EntryType::Directory => place(file, &mut entry, &dir.join(&name))?,
-            EntryType::Symlink => {
-                let target = entry
-                    .link_name()
-                    .map_err(broken)?
-                    .unwrap_or_default()
-                    .into_owned();
+        let kind = kind(entry.header().entry_type());
+        let kind = check(&name, kind).map_err(|problem| Error::archive(file, problem))?;
+        let mode = entry.header().mode().unwrap_or(0o600) & 0o777;
+        match kind {
+            // Files are still to be written into it.
+            Kind::Folder => place.folder(&name, mode | 0o700)?,
+            Kind::File => {
+                let mut made = place.file(&name, mode | 0o600)?;
+                copy(file, &mut entry, &mut made, &dir.join(&name))?;
+            }
+            Kind::Link => {
+                let target = entry.link_name().map_err(broken)?.unwrap_or_default();
                 if !stays_inside(&name, &target) {
                     let problem = format!(
                         "the link `{}` leads out of it, to `{}`",
@@ -153,24 +153,26 @@ fn unpack(file: &Path, dir: &Path) -> Result<Manifest, Error> {
                     );
                     return Err(Error::archive(file, problem));
                 }
-                links.push((dir.join(&name), target));
-            }
-            kind => {
-                let problem = format!(
-                    "`{}` is neither file, folder nor symbolic link ({kind:?})",
-                    name.display()
-                );
-                return Err(Error::archive(file, problem));
+                links.push((name, target.into_owned()));
             }
         }
     }
     // Reading to the end checks the sum of the compressed data.
     let mut rest = archive.into_inner();
     io::copy(&mut rest, &mut io::sink()).map_err(broken)?;
-    for (path, target) in links {
-        symlink(target, &path).map_err(Error::io("write", &path))?;
+    for (name, target) in links {
+        place.link(&name, &target)?;
     }
     Ok(manifest)
+}
+
+fn kind(kind: EntryType) -> Option<Kind> {
+    match kind {
+        EntryType::Regular => Some(Kind::File),
+        EntryType::Directory => Some(Kind::Folder),
+        EntryType::Symlink => Some(Kind::Link),
+        _ => None,
+    }
 }
 
 fn manifest(file: &Path, first: Option<Entry<'_, impl io::Read>>) -> Result<Manifest, Error> {
@@ -198,30 +200,14 @@ fn manifest(file: &Path, first: Option<Entry<'_, impl io::Read>>) -> Result<Mani
     Ok(manifest)
 }
 
-fn place(file: &Path, entry: &mut Entry<'_, impl io::Read>, path: &Path) -> Result<(), Error> {
-    let mode = entry.header().mode().unwrap_or(0o600) & 0o777;
-    if let Some(parent) = path.parent() {
-        let made = fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(parent);
-        made.map_err(Error::io("make", parent))?;
-    }
-    if entry.header().entry_type() == EntryType::Directory {
-        let made = fs::DirBuilder::new().recursive(true).create(path);
-        made.map_err(Error::io("make", path))?;
-        // Files are still to be written into it.
-        let permissions = fs::Permissions::from_mode(mode | 0o700);
-        return fs::set_permissions(path, permissions).map_err(Error::io("make", path));
-    }
-    let made = OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .mode(mode | 0o600)
-        .open(path);
-    let mut made = made.map_err(Error::io("write", path))?;
+fn copy(
+    file: &Path,
+    entry: &mut Entry<'_, impl io::Read>,
+    made: &mut File,
+    path: &Path,
+) -> Result<(), Error> {
     let size = entry.header().size().unwrap_or_default();
-    let written = io::copy(entry, &mut made).map_err(|error| match error.kind() {
+    let written = io::copy(entry, made).map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
             Error::archive(file, format!("it cannot be read ({error})"))
         }

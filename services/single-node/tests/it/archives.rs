@@ -89,6 +89,59 @@ fn nothing_is_written_through_a_link() {
     assert!(error.contains("artifacts/a"), "{error}");
 }
 
+/// A link may lead to a folder above it; what is then put below that link would be put elsewhere.
+#[test]
+fn nothing_is_put_below_a_link() {
+    let link = |name, target| member(EntryType::Symlink, name, target, b"");
+    let tables = [
+        vec![
+            link("artifacts/a", ".."),
+            member(EntryType::Directory, "runner/workloads", "", b""),
+            link("artifacts/a/runner/esc", "../../../canary"),
+        ],
+        vec![
+            link("artifacts/a", ".."),
+            link(
+                "artifacts/a/pipeline-orchestrator.sqlite",
+                "../../victim.sqlite",
+            ),
+        ],
+        vec![
+            link("artifacts/a", ".."),
+            link("artifacts/a/artifacts/b", "../../canary"),
+        ],
+        vec![
+            link("artifacts/d/a", "../.."),
+            member(EntryType::Directory, "artifacts/d/a/x", "", b""),
+        ],
+    ];
+    for members in tables {
+        let all = [vec![file("backup.json", MANIFEST)], members].concat();
+        let error = refusal(&archive(all));
+        assert!(error.contains("artifacts/"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_opened_by_its_path_is_no_link() {
+    let link = |name, target| member(EntryType::Symlink, name, target, b"");
+    let table = [
+        link("pipeline-orchestrator.sqlite", "artifacts/x"),
+        link("runner.sqlite", "artifacts/x"),
+        link("runner/node", "../artifacts/x"),
+        link("runner", "artifacts"),
+        link("artifacts", "runner"),
+        link("runner/workloads", "../artifacts"),
+        link("flumina.json", "artifacts/x"),
+        file("flumina.json", "{}"),
+    ];
+    for member in table {
+        let name = String::from_utf8_lossy(&member.0.path_bytes()).into_owned();
+        let error = refusal(&archive(vec![file("backup.json", MANIFEST), member]));
+        assert!(error.contains(&format!("`{name}` must")), "{name}: {error}");
+    }
+}
+
 #[test]
 fn foreign_newer_and_broken_archives_are_refused() {
     let whole = archive(vec![
