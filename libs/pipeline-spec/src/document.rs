@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use crate::{
     decode, json,
     proto::ml_pipelines::{PipelineDeploymentConfig, PipelineSpec},
+    yaml,
 };
 
 /// The largest document that is read, in bytes.
@@ -62,7 +63,7 @@ pub struct Document {
     pub(crate) other_platforms: Vec<String>,
 }
 
-/// Reads YAML or JSON: a `PipelineSpec`, optionally followed by a `PlatformSpec`, or both in one wrapper
+/// Reads YAML (as PyYAML does, which writes it) or JSON: a `PipelineSpec`, optionally followed by a `PlatformSpec`, or both in one wrapper
 /// `{"pipeline_spec": …, "platform_spec": …}`.
 pub fn parse(bytes: &[u8]) -> Result<Document, Error> {
     if bytes.len() > MAX_BYTES {
@@ -74,37 +75,12 @@ pub fn parse(bytes: &[u8]) -> Result<Document, Error> {
         // Flow mappings of YAML look the same: only when both readings fail is it broken JSON.
         match json::read(text) {
             Ok(value) => vec![value],
-            Err(error) => yaml(text).map_err(|_| Error::Syntax(error.to_string()))?,
+            Err(error) => yaml::read(text).map_err(|_| Error::Syntax(error.to_string()))?,
         }
     } else {
-        yaml(text)?
+        yaml::read(text).map_err(Error::Syntax)?
     };
     Document::from_documents(documents)
-}
-
-fn yaml(text: &str) -> Result<Vec<Value>, Error> {
-    let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! {
-            max_reader_input_bytes: Some(MAX_BYTES),
-            max_depth: MAX_DEPTH,
-            max_documents: 16,
-            max_nodes: MAX_NODES,
-            max_events: 2 * MAX_NODES,
-            max_aliases: 10_000,
-            max_anchors: 10_000,
-        },
-        alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: 100_000,
-        },
-        // The SDK writes by YAML 1.1 and quotes whatever 1.1 would take for something else; these plain scalars are
-        // strings under both its rules and ours.
-        strict_booleans: true,
-        leading_zero_numbers_as_strings: true,
-        underscored_numbers_as_strings: true,
-        with_snippet: false,
-    };
-    serde_saphyr::from_multiple_with_options(text, options)
-        .map_err(|error| Error::Syntax(error.to_string()))
 }
 
 impl Document {

@@ -18,6 +18,7 @@ pub mod plan;
 mod quantity;
 mod validate;
 mod values;
+mod yaml;
 
 pub use document::{Document, Error, MAX_BYTES, MAX_DEPTH, MAX_NODES, parse};
 pub use features::{Features, notes, unsupported};

@@ -79,13 +79,13 @@ fn clients_get_back_what_they_sent() {
 
 #[test]
 fn plain_scalars_are_read_as_the_sdk_meant_them() {
-    let text = MINIMAL.replace("image: busybox", "image: busybox\n        env: [{name: A, value: 1_000}, {name: n, value: yes}, {name: B, value: 08}]");
+    let text = MINIMAL.replace("image: busybox", "image: busybox\n        env: [{name: A, value: 1e3}, {name: n, value: y}, {name: B, value: 08}, {name: y, value: 0o17}]");
     let document = parse(text.as_bytes()).unwrap();
     let env = document
         .spec()
         .pointer("/deploymentSpec/executors/exec-a/container/env");
     let expected = json!([
-        {"name": "A", "value": "1_000"}, {"name": "n", "value": "yes"}, {"name": "B", "value": "08"}
+        {"name": "A", "value": "1e3"}, {"name": "n", "value": "y"}, {"name": "B", "value": "08"}, {"name": "y", "value": "0o17"}
     ]);
     assert_eq!(env, Some(&expected));
 }
