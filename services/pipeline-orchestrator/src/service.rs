@@ -1,5 +1,6 @@
 //! Puts the service together; nothing runs until [`Service::start`].
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +38,11 @@ pub struct Service {
 /// # Errors
 /// A directory, the database or the artifact store cannot be used.
 pub async fn build(config: &Config, host: &Host, runner: rpc::Channel) -> anyhow::Result<Service> {
-    std::fs::create_dir_all(&config.data_dir)
+    // Parameters of runs are nobody else's business; a directory that is there already keeps its permissions.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.data_dir)
         .with_context(|| format!("cannot make {}", config.data_dir.display()))?;
     let db = Db::open(&config.database(), &store::migrations())
         .await
