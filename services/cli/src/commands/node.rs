@@ -42,7 +42,7 @@ pub(crate) fn backup(backup: Backup) -> Result<()> {
     let written = single_node::backup(&dir, &backup.file)?;
     for path in &written.skipped {
         eprintln!(
-            "not in the backup, since it is no file or leads out of the data directory: {}",
+            "not in the backup, since it is no file, may not be read or leads out of the data directory: {}",
             path.display()
         );
     }
