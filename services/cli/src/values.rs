@@ -1,10 +1,15 @@
 //! Between JSON and the well-known types, and from `-p k=v` to parameters.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
+
+/// A JSON object.
+pub(crate) type Object = serde_json::Map<String, serde_json::Value>;
 
 /// JSON as a `google.protobuf.Value`.
 pub(crate) fn to_proto(value: &serde_json::Value) -> Value {
@@ -21,7 +26,7 @@ pub(crate) fn to_proto(value: &serde_json::Value) -> Value {
     Value { kind: Some(kind) }
 }
 
-pub(crate) fn to_struct(fields: &serde_json::Map<String, serde_json::Value>) -> Struct {
+pub(crate) fn to_struct(fields: &Object) -> Struct {
     Struct {
         fields: fields
             .iter()
@@ -43,11 +48,14 @@ pub(crate) fn to_json(value: &Value) -> serde_json::Value {
 }
 
 pub(crate) fn struct_to_json(fields: &Struct) -> serde_json::Value {
-    let fields = fields
-        .fields
-        .iter()
-        .map(|(name, value)| (name.clone(), to_json(value)));
-    serde_json::Value::Object(fields.collect())
+    serde_json::Value::Object(fields_to_json(fields))
+}
+
+pub(crate) fn fields_to_json(fields: &Struct) -> Object {
+    let fields = fields.fields.iter();
+    fields
+        .map(|(name, value)| (name.clone(), to_json(value)))
+        .collect()
 }
 
 fn number_to_json(number: f64) -> serde_json::Value {
@@ -61,7 +69,7 @@ fn number_to_json(number: f64) -> serde_json::Value {
 /// Parameters from `k=v`, read by the types that the pipeline declares: text stays text, the rest is JSON.
 pub(crate) fn parameters(
     pairs: &[String],
-    spec: Option<&serde_json::Value>,
+    spec: Option<&Object>,
 ) -> Result<BTreeMap<String, Value>> {
     let mut parameters = BTreeMap::new();
     for pair in pairs {
@@ -85,56 +93,105 @@ pub(crate) fn parameters(
     Ok(parameters)
 }
 
-fn declared_type<'s>(spec: Option<&'s serde_json::Value>, name: &str) -> Option<&'s str> {
+fn declared_type<'s>(spec: Option<&'s Object>, name: &str) -> Option<&'s str> {
     let spec = spec?;
-    let spec = spec.get("pipeline_spec").unwrap_or(spec);
-    spec.pointer("/root/inputDefinitions/parameters")?
+    let root = match spec.get("pipeline_spec") {
+        Some(spec) => spec.get("root"),
+        None => spec.get("root"),
+    };
+    root?
+        .pointer("/inputDefinitions/parameters")?
         .get(name)?
         .get("parameterType")?
         .as_str()
 }
 
-/// Reads a compiled pipeline: YAML or JSON, one document or two.
-pub(crate) fn read_spec(path: &std::path::Path) -> Result<serde_json::Value> {
-    const LIMIT: u64 = 32 * 1024 * 1024;
-    let size = std::fs::metadata(path)
-        .with_context(|| format!("cannot read {}", path.display()))?
-        .len();
-    if size > LIMIT {
-        bail!(
-            "{} has {size} bytes; a pipeline has at most {LIMIT}",
-            path.display()
-        );
+/// Reads a compiled pipeline as the server reads one, so that both take a document for the same.
+pub(crate) fn read_spec(path: &Path) -> Result<Object> {
+    let cannot = || format!("cannot read {}", path.display());
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(pipeline_spec::MAX_BYTES)?;
+    std::fs::File::open(path)
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+        .with_context(cannot)?;
+    match pipeline_spec::parse(&bytes)
+        .with_context(cannot)?
+        .to_value()
+    {
+        serde_json::Value::Object(fields) => Ok(fields),
+        _ => bail!("{} is not a pipeline: expected a mapping", path.display()),
     }
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text)
-        .with_context(|| format!("{} is not valid YAML or JSON", path.display()))?;
-    documents.retain(|document| !document.is_null());
-    match documents.len() {
-        1 => Ok(documents.remove(0)),
-        2 => {
-            let platform = documents.remove(1);
-            let spec = documents.remove(0);
-            Ok(serde_json::json!({ "pipeline_spec": spec, "platform_spec": platform }))
-        }
-        count => bail!(
-            "{} holds {count} documents; expected the pipeline and at most one platform document",
-            path.display()
-        ),
-    }
+}
+
+/// `pipelineInfo.name` of a document that [`read_spec`] gave.
+pub(crate) fn pipeline_name(spec: &Object) -> Option<&str> {
+    let spec = spec
+        .get("pipeline_spec")
+        .and_then(serde_json::Value::as_object)
+        .unwrap_or(spec);
+    ["pipelineInfo", "pipeline_info"]
+        .iter()
+        .find_map(|key| spec.get(*key)?.get("name")?.as_str())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// What the compiler writes for inputs with names and defaults that YAML could take for something else: it
+    /// quotes what YAML 1.1 would, and only that.
+    const TRICKY: &str = r#"
+pipelineInfo:
+  name: tricky
+root:
+  inputDefinitions:
+    parameters:
+      n: {defaultValue: y, parameterType: STRING}
+      y: {defaultValue: 08, parameterType: STRING}
+      octal: {defaultValue: 0o17, parameterType: STRING}
+      power: {defaultValue: 1e3, parameterType: STRING}
+schemaVersion: 2.1.0
+---
+platforms:
+  kubernetes: {}
+"#;
+
+    #[test]
+    fn compiled_files_are_read_as_the_server_reads_them() {
+        let path = std::env::temp_dir().join(format!("spec-{}.yaml", uuid::Uuid::now_v7()));
+        std::fs::write(&path, TRICKY).unwrap();
+        let spec = read_spec(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(pipeline_name(&spec), Some("tricky"));
+        let parameters = spec["pipeline_spec"]
+            .pointer("/root/inputDefinitions/parameters")
+            .unwrap();
+        let defaults: BTreeMap<&str, &serde_json::Value> = parameters
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(name, input)| (name.as_str(), &input["defaultValue"]))
+            .collect();
+        let expected = serde_json::json!({"n": "y", "octal": "0o17", "power": "1e3", "y": "08"});
+        assert_eq!(serde_json::json!(defaults), expected);
+    }
+
+    #[test]
+    fn files_that_are_no_pipelines_say_why() {
+        let path = std::env::temp_dir().join(format!("spec-{}.yaml", uuid::Uuid::now_v7()));
+        std::fs::write(&path, "apiVersion: v1\n").unwrap();
+        let message = format!("{:#}", read_spec(&path).unwrap_err());
+        std::fs::remove_file(&path).unwrap();
+        assert!(message.contains("not a compiled pipeline"), "{message}");
+    }
+
     #[test]
     fn parameters_are_read_by_their_declared_type() {
         let spec = serde_json::json!({"root": {"inputDefinitions": {"parameters": {
             "name": {"parameterType": "STRING"}, "n": {"parameterType": "NUMBER_INTEGER"}}}}});
+        let spec = spec.as_object().unwrap();
         let pairs = ["name=7", "n=7", "other=x", "list=[1]"].map(str::to_owned);
-        let parameters = parameters(&pairs, Some(&spec)).unwrap();
+        let parameters = parameters(&pairs, Some(spec)).unwrap();
         let json: BTreeMap<&str, serde_json::Value> = parameters
             .iter()
             .map(|(name, value)| (name.as_str(), to_json(value)))
@@ -149,9 +206,10 @@ mod tests {
     fn unusable_parameters_are_named() {
         let spec = serde_json::json!({"root": {"inputDefinitions": {"parameters": {
             "n": {"parameterType": "NUMBER_INTEGER"}}}}});
+        let spec = spec.as_object().unwrap();
         let error = |pairs: &[&str]| {
             let pairs: Vec<String> = pairs.iter().map(|pair| (*pair).to_owned()).collect();
-            format!("{:#}", parameters(&pairs, Some(&spec)).unwrap_err())
+            format!("{:#}", parameters(&pairs, Some(spec)).unwrap_err())
         };
         assert!(error(&["n"]).contains("expected NAME=VALUE"));
         assert!(error(&["n=seven"]).contains("NUMBER_INTEGER"));

@@ -45,17 +45,10 @@ async fn upload(
     printer: &Printer,
 ) -> Result<()> {
     let spec = values::read_spec(file)?;
-    let inner = spec.get("pipeline_spec").unwrap_or(&spec);
-    let in_file = inner
-        .pointer("/pipelineInfo/name")
-        .and_then(|name| name.as_str());
     let name = name
-        .or_else(|| in_file.map(str::to_owned))
+        .or_else(|| values::pipeline_name(&spec).map(str::to_owned))
         .with_context(|| format!("{} has no pipelineInfo.name: say --name", file.display()))?;
-    let fields = spec
-        .as_object()
-        .with_context(|| format!("{} is not a pipeline: expected a mapping", file.display()))?;
-    let pipeline_spec = Some(values::to_struct(fields));
+    let pipeline_spec = Some(values::to_struct(&spec));
     let known = match client.pipeline(&name).await {
         Ok(known) => Some(known),
         Err(error) if error.is::<Missing>() => None,

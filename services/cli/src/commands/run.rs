@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use api_kfp::v2beta1 as kfp;
 use api_kfp::v2beta1::run::PipelineSource;
 use api_pipelines::v1 as own;
@@ -119,23 +119,17 @@ async fn submit(submit: Submit, client: &Client, printer: &Printer) -> Result<()
 async fn source(
     file: &str,
     client: &Client,
-) -> Result<(PipelineSource, String, Option<serde_json::Value>)> {
+) -> Result<(PipelineSource, String, Option<values::Object>)> {
     let path = Path::new(file);
-    if path.exists() {
+    if path.is_file() {
         let spec = values::read_spec(path)?;
-        let fields = spec
-            .as_object()
-            .with_context(|| format!("{file} is not a pipeline: expected a mapping"))?;
-        let source = PipelineSource::PipelineSpec(values::to_struct(fields));
-        let inner = spec.get("pipeline_spec").unwrap_or(&spec);
-        let name = inner
-            .pointer("/pipelineInfo/name")
-            .and_then(|name| name.as_str());
-        return Ok((source, name.unwrap_or("run").to_owned(), Some(spec)));
+        let source = PipelineSource::PipelineSpec(values::to_struct(&spec));
+        let name = values::pipeline_name(&spec).unwrap_or("run").to_owned();
+        return Ok((source, name, Some(spec)));
     }
     let pipeline = match client.pipeline(file).await {
         Err(error) if error.is::<Missing>() => {
-            bail!("there is neither a file nor a stored pipeline `{file}`")
+            return Err(Missing::new("file or stored pipeline", file).into());
         }
         other => other?,
     };
@@ -155,7 +149,7 @@ async fn source(
         .into_iter()
         .next()
         .with_context(|| format!("the pipeline `{file}` has no version"))?;
-    let spec = version.pipeline_spec.as_ref().map(values::struct_to_json);
+    let spec = version.pipeline_spec.as_ref().map(values::fields_to_json);
     let reference = kfp::PipelineVersionReference {
         pipeline_id: pipeline.pipeline_id,
         pipeline_version_id: version.pipeline_version_id,
