@@ -6,9 +6,9 @@ use std::path::Path;
 use serde_json::json;
 use single_node::Down;
 use testkit::process::Signal;
-use testkit::temp_dir;
+use testkit::{eventually_blocking, temp_dir};
 
-use crate::fleet::{Fleet, wait_for_lines};
+use crate::fleet::{Fleet, LIMIT, wait_for_lines};
 
 /// A step that tells `marks` when it begins and ends, and waits for the file `go` between.
 fn patient(dir: &Path) -> String {
@@ -33,7 +33,7 @@ fn steps_outlive_the_fleet_and_are_taken_over() {
     let run = fleet.submit(&[&patient(temp.path()), "true"]);
     wait_for_lines(&temp.path().join("marks"), 1);
     fleet.process.signal(Signal::INT);
-    assert_eq!(fleet.process.wait(crate::fleet::LIMIT).code(), Some(0));
+    assert_eq!(fleet.process.wait(LIMIT).code(), Some(0));
     let output = fleet.process.output();
     assert!(output.contains("1 running steps go on"), "{output}");
 
@@ -78,7 +78,7 @@ fn down_stops_a_fleet_with_its_steps() {
             stopped_steps: 1
         }
     );
-    assert_eq!(fleet.process.wait(crate::fleet::LIMIT).code(), Some(0));
+    assert_eq!(fleet.process.wait(LIMIT).code(), Some(0));
     let again = single_node::down(&data).unwrap();
     assert_eq!(
         again,
@@ -105,7 +105,16 @@ fn down_stops_what_a_killed_fleet_left_behind_and_starts_nothing() {
     // It waits for the core.
     let queued = format!("echo queued >> '{}'", temp.path().join("marks").display());
     let second = fleet.submit(&[&queued]);
-    fleet.wait_for(&second, "RUNNING");
+    // A step that the runner has not heard of is not stopped: it starts with the next fleet.
+    let tasks = format!("/apis/flumina.pipelines/v1/runs/{second}/tasks");
+    eventually_blocking("the second step is queued", LIMIT, || {
+        let tasks = fleet.call("GET", &tasks, None).to_string();
+        if tasks.contains("queue_position") {
+            Ok(())
+        } else {
+            Err(tasks)
+        }
+    });
     fleet.process.kill();
     let down = single_node::down(&data).unwrap();
     assert_eq!(
