@@ -6,5 +6,6 @@ mod bad_input;
 mod experiments;
 mod idempotency;
 mod pipelines;
+mod private;
 mod runs;
 mod support;
