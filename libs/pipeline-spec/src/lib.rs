@@ -16,6 +16,7 @@ mod json;
 mod placeholder;
 pub mod plan;
 mod quantity;
+mod scalar;
 mod validate;
 mod values;
 mod yaml;

@@ -10,8 +10,9 @@ use crate::{
         ArtifactType, Body, Component, InputArtifact, InputParameter, OutputArtifact, ParameterType,
     },
     proto::ml_pipelines::{
-        self as proto, ArtifactTypeSchema, ComponentSpec, ValueOrRuntimeParameter,
-        artifact_type_schema, component_spec::Implementation, parameter_type::ParameterTypeEnum,
+        self as proto, ArtifactTypeSchema, ComponentInputsSpec, ComponentOutputsSpec,
+        ComponentSpec, ValueOrRuntimeParameter, artifact_type_schema,
+        component_spec::Implementation, parameter_type::ParameterTypeEnum,
         primitive_type::PrimitiveTypeEnum, value_or_runtime_parameter,
     },
     values::{coerce, fit, normalise},
@@ -30,48 +31,80 @@ pub(super) fn read(at: &str, source: &ComponentSpec, faults: &mut Faults) -> Com
         },
     };
     if let Some(inputs) = &source.input_definitions {
-        let at = format!("{at}.inputDefinitions");
-        for (name, spec) in sorted(&inputs.parameters) {
-            let at = format!("{at}.parameters.{name}");
-            if let Some(input) = input_parameter(&at, spec, faults) {
-                component.input_parameters.insert(name.clone(), input);
-            }
-        }
-        for (name, spec) in sorted(&inputs.artifacts) {
-            let input = InputArtifact {
-                artifact_type: artifact_type(spec.artifact_type.as_ref()),
-                list: spec.is_artifact_list,
-                optional: spec.is_optional,
-            };
-            component.input_artifacts.insert(name.clone(), input);
-        }
+        read_inputs(
+            &format!("{at}.inputDefinitions"),
+            inputs,
+            &mut component,
+            faults,
+        );
     }
     if let Some(outputs) = &source.output_definitions {
-        let at = format!("{at}.outputDefinitions");
-        for (name, spec) in sorted(&outputs.parameters) {
-            #[expect(deprecated, reason = "old compilers write it")]
-            let legacy = spec.r#type;
-            let at = format!("{at}.parameters.{name}");
-            let parameter_type = parameter_type(&at, spec.parameter_type, legacy, faults);
-            if let Some(parameter_type) = parameter_type {
-                component
-                    .output_parameters
-                    .insert(name.clone(), parameter_type);
-            }
-        }
-        for (name, spec) in sorted(&outputs.artifacts) {
-            let output = OutputArtifact {
-                artifact_type: artifact_type(spec.artifact_type.as_ref()),
-                list: spec.is_artifact_list,
-                metadata: metadata(
-                    spec.metadata.as_ref(),
-                    &spec.properties,
-                    &spec.custom_properties,
-                ),
-            };
-            component.output_artifacts.insert(name.clone(), output);
+        read_outputs(
+            &format!("{at}.outputDefinitions"),
+            outputs,
+            &mut component,
+            faults,
+        );
+    }
+    check_names(at, &component, faults);
+    check_extras(at, source, &component, faults);
+    component
+}
+
+fn read_inputs(
+    at: &str,
+    inputs: &ComponentInputsSpec,
+    component: &mut Component,
+    faults: &mut Faults,
+) {
+    for (name, spec) in sorted(&inputs.parameters) {
+        let at = format!("{at}.parameters.{name}");
+        if let Some(input) = input_parameter(&at, spec, faults) {
+            component.input_parameters.insert(name.clone(), input);
         }
     }
+    for (name, spec) in sorted(&inputs.artifacts) {
+        let input = InputArtifact {
+            artifact_type: artifact_type(spec.artifact_type.as_ref()),
+            list: spec.is_artifact_list,
+            optional: spec.is_optional,
+        };
+        component.input_artifacts.insert(name.clone(), input);
+    }
+}
+
+fn read_outputs(
+    at: &str,
+    outputs: &ComponentOutputsSpec,
+    component: &mut Component,
+    faults: &mut Faults,
+) {
+    for (name, spec) in sorted(&outputs.parameters) {
+        #[expect(deprecated, reason = "old compilers write it")]
+        let legacy = spec.r#type;
+        let at = format!("{at}.parameters.{name}");
+        let parameter_type = parameter_type(&at, spec.parameter_type, legacy, faults);
+        if let Some(parameter_type) = parameter_type {
+            component
+                .output_parameters
+                .insert(name.clone(), parameter_type);
+        }
+    }
+    for (name, spec) in sorted(&outputs.artifacts) {
+        let output = OutputArtifact {
+            artifact_type: artifact_type(spec.artifact_type.as_ref()),
+            list: spec.is_artifact_list,
+            metadata: metadata(
+                spec.metadata.as_ref(),
+                &spec.properties,
+                &spec.custom_properties,
+            ),
+        };
+        component.output_artifacts.insert(name.clone(), output);
+    }
+}
+
+fn check_names(at: &str, component: &Component, faults: &mut Faults) {
     let sides = [
         (
             "inputDefinitions.parameters",
@@ -95,8 +128,6 @@ pub(super) fn read(at: &str, source: &ComponentSpec, faults: &mut Faults) -> Com
             check_name(&format!("{at}.{side}.{name}"), name, faults);
         }
     }
-    check_extras(at, source, &component, faults);
-    component
 }
 
 fn check_extras(at: &str, source: &ComponentSpec, component: &Component, faults: &mut Faults) {

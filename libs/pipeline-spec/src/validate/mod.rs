@@ -102,33 +102,14 @@ pub fn plan(document: &Document) -> Result<Plan, Vec<Fault>> {
         .collect();
     let mut root_component = interface::read(ROOT, root, &mut faults);
 
-    let loops = tasks::loop_bodies(root, &sources);
-    let scope = Scope {
-        components: &components,
-        executors: &executors,
-        loops: &loops,
-    };
-    let root_body = body(ROOT, None, root, &root_component, &scope, &mut faults);
-    let bodies: Vec<Body> = sources
-        .iter()
-        .filter_map(|(&name, source)| {
-            let interface = components.get(name)?;
-            let at = path_of(name);
-            Some(body(
-                &at,
-                Some(name),
-                source,
-                interface,
-                &scope,
-                &mut faults,
-            ))
-        })
-        .collect();
-    for (component, body) in components.values_mut().zip(bodies) {
-        component.body = body;
-    }
-    root_component.body = root_body;
-
+    read_bodies(
+        root,
+        &sources,
+        &executors,
+        &mut root_component,
+        &mut components,
+        &mut faults,
+    );
     if matches!(root_component.body, Body::Executor(_)) {
         faults.add("root.executorLabel", "the root must be a dag");
     }
@@ -147,6 +128,36 @@ pub fn plan(document: &Document) -> Result<Plan, Vec<Fault>> {
         executors,
         pipeline_config: document.pipeline_config.clone(),
     })
+}
+
+/// Gives every component its body, now that all interfaces are known.
+fn read_bodies(
+    root: &ComponentSpec,
+    sources: &BTreeMap<&str, &ComponentSpec>,
+    executors: &BTreeMap<String, Executor>,
+    root_component: &mut Component,
+    components: &mut BTreeMap<String, Component>,
+    faults: &mut Faults,
+) {
+    let loops = tasks::loop_bodies(root, sources);
+    let scope = Scope {
+        components,
+        executors,
+        loops: &loops,
+    };
+    let root_body = body(ROOT, None, root, root_component, &scope, faults);
+    let bodies: Vec<Body> = sources
+        .iter()
+        .filter_map(|(&name, source)| {
+            let interface = scope.components.get(name)?;
+            let at = path_of(name);
+            Some(body(&at, Some(name), source, interface, &scope, faults))
+        })
+        .collect();
+    for (component, body) in components.values_mut().zip(bodies) {
+        component.body = body;
+    }
+    root_component.body = root_body;
 }
 
 fn check_head(document: &Document, faults: &mut Faults) {
