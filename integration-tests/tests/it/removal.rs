@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use api_pipelines::v1::State;
-use flumina_integration_tests::{Node, Options, Pipeline, Step, Verdict};
+use flumina_integration_tests::{LIMIT, Node, Options, Pipeline, Step, Verdict};
 use tonic::Code;
 
 use crate::stop_deaths::{left_of, stuck, wait_nothing_left};
@@ -57,6 +57,28 @@ async fn a_deleted_run_takes_its_programs_files_and_artifacts_along() {
     assert_eq!(again.code(), Code::NotFound);
 }
 
+/// Says how many rows a run has.
+const ROWS: &str = "
+import sqlite3, sys
+db = sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True)
+print(db.execute('SELECT COUNT(*) FROM runs WHERE id = ?', (sys.argv[2],)).fetchone()[0])
+";
+
+/// Waits until a run is not only gone for clients: its row goes last.
+async fn wait_removed(node: &Node, run: &str) {
+    let database = node.data_dir().join("pipeline-orchestrator.sqlite");
+    let args = ["-c", ROWS, database.to_str().unwrap(), run];
+    testkit::eventually("the run is removed", LIMIT, || async {
+        let rows = testkit::python::run(testkit::python::kfp(), &args);
+        if rows.trim() == "0" {
+            Ok(())
+        } else {
+            Err(rows)
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn artifacts_stay_when_asked_for_or_when_another_run_uses_them() {
     let node = Node::started();
@@ -76,6 +98,7 @@ async fn artifacts_stay_when_asked_for_or_when_another_run_uses_them() {
     let body = "test \"$(cat \"$INPUT_artifact\")\" = content || exit 9";
     let user = Pipeline::new("user")
         .import("import", &uris[1])
+        .import("kept", &uris[0])
         .step(Step::witnessed("use", &witness, body).reads("import", "artifact"));
     let user = client.submit(&user, "user").await;
     assert_eq!(client.wait_end(&user).await.state(), State::Succeeded);
@@ -84,31 +107,19 @@ async fn artifacts_stay_when_asked_for_or_when_another_run_uses_them() {
     client.delete(&used, false).await.unwrap();
     for (run, uri) in [&kept, &used].into_iter().zip(&uris) {
         client.wait_gone(run).await;
-        testkit::eventually(
-            "only the artifact is left",
-            flumina_integration_tests::LIMIT,
-            || async {
-                let mut left = left_of(&node, run);
-                left.retain(|path| !uri.starts_with(path.as_str()));
-                if left.is_empty() { Ok(()) } else { Err(left) }
-            },
-        )
-        .await;
-        assert_eq!(std::fs::read_to_string(uri).unwrap(), "content", "{uri}");
+        wait_removed(&node, run).await;
+        let content = std::fs::read_to_string(uri);
+        assert_eq!(content.ok().as_deref(), Some("content"), "{uri}");
+        // Nothing else of it is left.
+        let mut left = left_of(&node, run);
+        left.retain(|path| !uri.starts_with(path.as_str()));
+        assert_eq!(left, Vec::<String>::new());
     }
-    // With the last run that uses it, an artifact goes.
+    // With the last run that uses it, an artifact goes, unless somebody said that it stays.
     client.delete(&user, false).await.unwrap();
-    testkit::eventually(
-        "the artifact is gone",
-        flumina_integration_tests::LIMIT,
-        || async {
-            if Path::new(&uris[1]).exists() {
-                Err(())
-            } else {
-                Ok(())
-            }
-        },
-    )
-    .await;
+    wait_removed(&node, &user).await;
+    assert_eq!(left_of(&node, &used), Vec::<String>::new());
     assert_eq!(std::fs::read_to_string(&uris[0]).unwrap(), "content");
+    let listed = client.artifacts_of(&kept).await;
+    assert_eq!(listed.len(), 1, "{listed:?}");
 }

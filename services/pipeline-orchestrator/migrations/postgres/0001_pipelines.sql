@@ -140,7 +140,9 @@ CREATE TABLE artifacts (
     sha256 TEXT COLLATE "C" NOT NULL,
     present BOOLEAN NOT NULL,
     directory BOOLEAN NOT NULL,
-    created_at BIGINT NOT NULL
+    created_at BIGINT NOT NULL,
+    -- Whether it stays although nobody uses it, since somebody asked for that.
+    kept BOOLEAN NOT NULL DEFAULT FALSE
 );
 CREATE INDEX artifacts_run ON artifacts (run_id, id);
 CREATE INDEX artifacts_type ON artifacts (type, id);

@@ -97,6 +97,18 @@ pub(crate) async fn used_by_only(conn: &mut Conn, run: RunId) -> Result<Vec<Arti
         .await
 }
 
+/// The artifacts of runs that are gone which this run alone uses: they go when it goes.
+pub(crate) async fn left_behind(conn: &mut Conn, run: RunId) -> Result<Vec<Artifact>, Error> {
+    conn.fetch_all(statements::ARTIFACTS_LEFT_BEHIND, args![run])
+        .await
+}
+
+/// Notes that the artifacts of a run stay, whoever uses them.
+pub(crate) async fn keep(conn: &mut Conn, run: RunId) -> Result<(), Error> {
+    conn.execute(statements::KEEP_ARTIFACTS, args![run]).await?;
+    Ok(())
+}
+
 /// The newest artifacts of a URI, for an importer that may use one again.
 pub(crate) async fn by_uri(conn: &mut Conn, uri: &str) -> Result<Vec<Artifact>, Error> {
     conn.fetch_all(statements::ARTIFACTS_BY_URI, args![uri])

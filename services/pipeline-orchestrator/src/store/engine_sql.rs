@@ -49,6 +49,15 @@ statements! {
          AND NOT EXISTS (SELECT 1 FROM artifact_uses WHERE artifact_uses.artifact_id = artifacts.id \
          AND artifact_uses.run_id <> $1) ORDER BY id"
     );
+    /// What this run alone uses, of runs that are gone.
+    ARTIFACTS_LEFT_BEHIND = concat!(
+        "SELECT ", artifact_columns!(), " FROM artifacts WHERE NOT kept AND run_id <> $1 \
+         AND id IN (SELECT artifact_id FROM artifact_uses WHERE run_id = $1) \
+         AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = artifacts.run_id) \
+         AND NOT EXISTS (SELECT 1 FROM artifact_uses WHERE artifact_uses.artifact_id = artifacts.id \
+         AND artifact_uses.run_id <> $1) ORDER BY id"
+    );
+    KEEP_ARTIFACTS = "UPDATE artifacts SET kept = TRUE WHERE run_id = $1";
     /// The places at or below a path that other runs use, and the roots of other runs there. A path's descendants
     /// sort between the path with `/` and the path with `0`, the character after it.
     PLACES_IN_USE =

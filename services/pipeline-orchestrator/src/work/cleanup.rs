@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use api_runner::v1 as runner;
-use ids::ArtifactId;
+use ids::{ArtifactId, RunId};
 
 use super::engine::Inner;
 use super::launch;
@@ -57,11 +57,16 @@ pub(super) async fn remove(engine: &Inner, record: &RunRecord) -> Result<(), Err
             .await?;
         gone = own.iter().map(|artifact| artifact.id).collect();
         remove_content(engine, record, &own).await?;
+        gone.extend(remove_left_behind(engine, run).await?);
     }
+    let keep = record.keep_artifacts;
     runtime::abort_point("orchestrator.delete.content");
     let removed = engine.db.write(move |conn| {
         Box::pin(async move {
             artifacts::delete(conn, &gone).await?;
+            if keep {
+                artifacts::keep(conn, run).await?;
+            }
             runs::delete(conn, run).await
         })
     });
@@ -95,6 +100,41 @@ async fn stop_open_attempts(engine: &Inner, record: &RunRecord) -> Result<(), Er
             .await?;
     }
     Ok(())
+}
+
+/// Removes what other runs left for this one when they went, and returns which artifacts these were.
+async fn remove_left_behind(engine: &Inner, run: RunId) -> Result<Vec<ArtifactId>, Error> {
+    let left: Vec<Artifact> = engine
+        .db
+        .read(move |conn| Box::pin(async move { artifacts::left_behind(conn, run).await }))
+        .await?;
+    for artifact in &left {
+        let path = artifact
+            .uri
+            .strip_prefix("file://")
+            .unwrap_or(&artifact.uri);
+        // The directory of the run that wrote it; an importer may have named any other place, which is not ours.
+        let marker = format!("/{}/", artifact.run_id);
+        let Some(start) = path.find(&marker) else {
+            continue;
+        };
+        let base = path[..start + marker.len() - 1].to_owned();
+        if !engine.objects.contains(&base) {
+            continue;
+        }
+        let below = base.clone();
+        let in_use = engine
+            .db
+            .read(move |conn| Box::pin(async move { artifacts::in_use(conn, run, &below).await }))
+            .await?;
+        let shared = |used: &String| within(used, path) || within(path, used);
+        if in_use.is_empty() {
+            engine.objects.delete(&base).await?;
+        } else if !in_use.iter().any(shared) {
+            engine.objects.delete(path).await?;
+        }
+    }
+    Ok(left.iter().map(|artifact| artifact.id).collect())
 }
 
 /// Removes what lies in the run's own directory, but for what other runs use there.
