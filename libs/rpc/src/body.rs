@@ -5,12 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use aip::Code;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use runtime::Panicked;
+use tokio::time::{Sleep, sleep};
 use tonic::Status;
 use tonic::body::Body;
 
@@ -21,21 +23,32 @@ use crate::methods::Observation;
 /// The bytes before a message: a flag and its length.
 const PREFIX: usize = 5;
 
-/// A request body that fails when it grows beyond one message of the limit.
+/// A request body that fails when it grows beyond one message of the limit, or is not whole in time. The deadline of a
+/// call is not enough: it is the caller's choice, and a call that is answered by a stream may have none.
 pub(crate) struct Limited {
     inner: Body,
     service: &'static str,
     limit: usize,
     seen: usize,
+    patience: Duration,
+    /// Most bodies are there at once and need no timer.
+    late: Option<Pin<Box<Sleep>>>,
 }
 
 impl Limited {
-    pub(crate) fn new(inner: Body, service: &'static str, limit: usize) -> Self {
+    pub(crate) fn new(
+        inner: Body,
+        service: &'static str,
+        limit: usize,
+        patience: Duration,
+    ) -> Self {
         Self {
             inner,
             service,
             limit,
             seen: 0,
+            patience,
+            late: None,
         }
     }
 }
@@ -48,7 +61,12 @@ impl http_body::Body for Limited {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) else {
+            let patience = self.patience;
+            let late = self.late.get_or_insert_with(|| Box::pin(sleep(patience)));
+            ready!(late.as_mut().poll(context));
+            return Poll::Ready(Some(Err(aip::status(self.service, &Error::Deadline))));
+        };
         if let Some(data) = frame
             .as_ref()
             .and_then(|frame| frame.as_ref().ok()?.data_ref())

@@ -119,8 +119,9 @@ impl Shared {
         let request_id = Arc::clone(&context.request_id);
         request.extensions_mut().insert(context);
         if !method.client_streams {
-            let limit = self.max_request_bytes;
-            request = request.map(|body| Body::new(Limited::new(body, self.service, limit)));
+            let (limit, patience) = (self.max_request_bytes, self.default_timeout);
+            request =
+                request.map(|body| Body::new(Limited::new(body, self.service, limit, patience)));
         }
         let handled = handle(routes, request, deadline);
         let handled = handled.instrument(span.clone()).await;
@@ -220,18 +221,32 @@ async fn handle(
 
 /// Generated servers answer INTERNAL to a message that they cannot decode, but it is the caller's fault.
 fn refuse_malformed(response: Response<Body>) -> Result<Response<Body>, Error> {
-    const DECODING: &str = "failed to decode Protobuf message: ";
     if head_code(response.headers()) != Some(Code::Internal) {
         return Ok(response);
     }
     let status = Status::from_header_map(response.headers());
-    let path = status
+    match status
         .as_ref()
-        .and_then(|status| status.message().strip_prefix(DECODING));
-    // The path of a message that is nested too deep is as long as it is deep: only its end says why.
-    match path.and_then(|path| path.rsplit(": ").next()) {
+        .and_then(|status| malformed(status.message()))
+    {
         Some(cause) => Err(Error::Malformed(cause.to_owned())),
         None => Ok(response),
+    }
+}
+
+/// What is wrong with the request, if that is what the text of a generated server says. A compressed message without a
+/// `grpc-encoding` is not among these: the protocol wants INTERNAL there.
+fn malformed(text: &str) -> Option<&str> {
+    const DECODING: &str = "failed to decode Protobuf message: ";
+    const FLAG: &str = "protocol error: received message with invalid compression flag";
+    const UNPACKING: &str = "Error decompressing: ";
+    match text {
+        "Missing request message." => Some("there is no message"),
+        "Unexpected EOF decoding stream." => Some("the message ends too early"),
+        _ if text.starts_with(FLAG) => Some("the flag before the message is neither 0 nor 1"),
+        _ if text.starts_with(UNPACKING) => Some("the message cannot be decompressed"),
+        // The path of a message that is nested too deep is as long as it is deep: only its end says why.
+        _ => text.strip_prefix(DECODING)?.rsplit(": ").next(),
     }
 }
 

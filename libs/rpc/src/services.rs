@@ -72,7 +72,8 @@ impl Services {
         self
     }
 
-    /// How long a unary call may take when its caller sets no deadline; 60 seconds unless set.
+    /// How long a unary call may take when its caller sets no deadline, and how long the message of any call may take to
+    /// arrive; 60 seconds unless set.
     #[must_use]
     pub fn default_timeout(mut self, timeout: Duration) -> Self {
         self.default_timeout = timeout;

@@ -9,6 +9,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_types::StatusExt;
+use tower::Service as _;
 
 use crate::sample::{NAME, Sample, check, drain, message, path, reason, soon, watch};
 
@@ -282,4 +283,54 @@ async fn every_call_is_counted_once_by_method_and_code() {
     assert_eq!(line("sample.v1.Sample/Watch", "CANCELLED"), "1");
     assert_eq!(line("unknown", "UNIMPLEMENTED"), "1");
     assert!(text.contains("flumina_rpc_active 0"), "{text}");
+}
+
+#[tokio::test]
+async fn a_call_without_a_whole_message_is_the_callers_fault() {
+    let local = local();
+    let bodies: [&[u8]; 6] = [
+        b"",
+        b"\0\0",
+        b"\0\0\0\0\x09ab",
+        b"\x07\0\0\0\0",
+        b"\0\0\0\0\x01\xff",
+        b"\0\0\0\0\x02\x0a\x09",
+    ];
+    for body in bodies {
+        for method in ["Check", "Watch"] {
+            let body = http_body_util::Full::new(bytes::Bytes::from_static(body));
+            let request = http::Request::post(path(method).as_str())
+                .header("content-type", "application/grpc")
+                .body(tonic::body::Body::new(body))
+                .unwrap();
+            let response = soon(local.channel.clone().call(request)).await.unwrap();
+            let status = tonic::Status::from_header_map(response.headers()).unwrap();
+            assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+            assert_eq!(reason(&status), "REQUEST_MALFORMED");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_never_ends_is_not_waited_for_even_without_a_deadline() {
+    let switchboard = Switchboard::new();
+    let mut channel = switchboard.channel(NAME);
+    let patience = Duration::from_millis(100);
+    let services = Sample::default().services().default_timeout(patience);
+    switchboard.register(services, &Metrics::new());
+    // A prefix that announces more than comes in a day.
+    let pieces = futures_util::stream::unfold(&b"\0\0\x10\0\0"[..], |piece| async move {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let frame = http_body::Frame::data(bytes::Bytes::from_static(piece));
+        Some((Ok::<_, tonic::Status>(frame), &b"\0"[..]))
+    });
+    let request = http::Request::post(path("Watch").as_str())
+        .header("content-type", "application/grpc")
+        .body(tonic::body::Body::new(http_body_util::StreamBody::new(
+            pieces,
+        )))
+        .unwrap();
+    let response = soon(channel.call(request)).await.unwrap();
+    let status = tonic::Status::from_header_map(response.headers()).unwrap();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
 }
