@@ -80,7 +80,10 @@ pub struct Limits {
     pub body_bytes: usize,
     /// The largest uploaded specification, packed or unpacked, in bytes.
     pub spec_bytes: usize,
-    /// How long a unary call may take unless its caller says otherwise, in seconds. Streams have no limit.
+    /// How long an upload may take to arrive as a whole, in seconds.
+    pub upload_seconds: u64,
+    /// How long a unary call may take unless its caller says otherwise, and its body to arrive, in seconds. Streams of
+    /// answers have no limit.
     pub unary_seconds: u64,
 }
 
@@ -94,6 +97,7 @@ impl Default for Limits {
             body_idle_seconds: 30,
             body_bytes: rpc::MAX_MESSAGE_BYTES,
             spec_bytes: 32 << 20,
+            upload_seconds: 600,
             unary_seconds: 60,
         }
     }
@@ -149,6 +153,7 @@ impl ServiceConfig for Config {
         for (key, seconds) in [
             ("header_seconds", limits.header_seconds),
             ("body_idle_seconds", limits.body_idle_seconds),
+            ("upload_seconds", limits.upload_seconds),
             ("unary_seconds", limits.unary_seconds),
         ] {
             if seconds == 0 {

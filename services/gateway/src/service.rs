@@ -15,7 +15,7 @@ use crate::handlers::Handlers;
 use crate::json::{self, Schema};
 use crate::metrics::Metrics;
 use crate::peers::is_public;
-use crate::rest::{RouteError, Routes, Transcoder};
+use crate::rest::{Heavy, RouteError, Routes, Transcoder};
 use crate::{Config, Peers, own, server};
 
 /// Why the gateway cannot be built.
@@ -131,6 +131,7 @@ impl Service {
             body_idle: Duration::from_secs(limits.body_idle_seconds),
             unary_timeout,
             draining: draining.signal(),
+            heavy: Heavy::new(),
         };
         Ok(Edge {
             origins: Origins::new(address, &self.config.allowed_hosts),

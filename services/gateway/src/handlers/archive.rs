@@ -8,6 +8,8 @@ use crate::Error;
 
 /// Members that an archive may have.
 const MAX_MEMBERS: usize = 1000;
+/// Directories that a zip may have, with those of zips that are members of it without compression.
+const MAX_DIRECTORIES: usize = 16;
 /// Bytes of padding and headers that a tar may have besides its content.
 const TAR_OVERHEAD: u64 = 4 << 20;
 
@@ -41,6 +43,10 @@ fn too_large(limit: usize) -> Error {
     Error::UploadTooLarge(format!("the specification is larger than {limit} bytes"))
 }
 
+fn too_many_members() -> Error {
+    Error::Upload(format!("the archive has more than {MAX_MEMBERS} members"))
+}
+
 fn broken(kind: &str, error: &dyn std::fmt::Display) -> Error {
     Error::Upload(format!("the {kind} archive cannot be read: {error}"))
 }
@@ -57,9 +63,7 @@ impl Choice {
     fn wants(&mut self, name: &str) -> Result<bool, Error> {
         self.members += 1;
         if self.members > MAX_MEMBERS {
-            return Err(Error::Upload(format!(
-                "the archive has more than {MAX_MEMBERS} members"
-            )));
+            return Err(too_many_members());
         }
         check_name(name)?;
         Ok(is_main(name) || (self.first_yaml.is_none() && is_yaml(name)))
@@ -154,6 +158,7 @@ fn read_tar(
 }
 
 fn from_zip(file: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
+    check_directories(file)?;
     let mut archive =
         zip::ZipArchive::new(Cursor::new(file)).map_err(|error| broken("zip", &error))?;
     let mut choice = Choice::default();
@@ -180,6 +185,50 @@ fn from_zip(file: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
     main.map_or_else(|| choice.end(), Ok)
 }
 
+/// Refuses a zip whose directory is too long before anything of it is read: each of its entries costs many times its
+/// size in memory. A zip that has several directories is looked at as a whole, since a reader that cannot use the last
+/// one tries those before it (APPNOTE.TXT, 4.3.14 to 4.3.16).
+fn check_directories(file: &[u8]) -> Result<(), Error> {
+    const LOCATOR: &[u8] = b"PK\x06\x07";
+    const LOCATOR_BYTES: usize = 20;
+    let mut ends = 0;
+    for (at, _) in file.windows(2).enumerate().filter(|(_, two)| two == b"PK") {
+        let record = &file[at..];
+        let count = |at: usize, bytes: usize| {
+            let number = record.get(at..at + bytes)?;
+            Some(
+                number
+                    .iter()
+                    .rev()
+                    .fold(0, |sum, &byte| sum << 8 | u64::from(byte)),
+            )
+        };
+        // The number on this disk, and the number in all.
+        let counts = match &record[..record.len().min(4)] {
+            b"PK\x05\x06" => [count(8, 2), count(10, 2)],
+            b"PK\x06\x06" => [count(24, 8), count(32, 8)],
+            _ => continue,
+        };
+        ends += 1;
+        let elsewhere = record[2] == 5
+            && at >= LOCATOR_BYTES
+            && file[at - LOCATOR_BYTES..].starts_with(LOCATOR);
+        let too_many = counts.into_iter().flatten().any(|count| {
+            // In a large zip this number means that the other record has it.
+            count > MAX_MEMBERS as u64 && !(elsewhere && count == u64::from(u16::MAX))
+        });
+        if too_many {
+            return Err(too_many_members());
+        }
+        if ends > MAX_DIRECTORIES {
+            return Err(Error::Upload(
+                "the zip archive has too many directories".to_owned(),
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Reads a member, counting what comes out and not what the archive promises.
 fn read_member(member: &mut impl Read, limit: usize, kind: &str) -> Result<Vec<u8>, Error> {
     let mut content = Vec::new();
@@ -193,5 +242,57 @@ fn read_member(member: &mut impl Read, limit: usize, kind: &str) -> Result<Vec<u
             Err(broken(kind, &"it ends too early"))
         }
         Err(error) => Err(broken(kind, &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The end of a directory, as if it had so many entries.
+    fn end(entries: u16, comment: &[u8]) -> Vec<u8> {
+        let mut record = b"PK\x05\x06\0\0\0\0".to_vec();
+        record.extend(entries.to_le_bytes());
+        record.extend(entries.to_le_bytes());
+        record.extend([0; 8]);
+        record.extend((comment.len() as u16).to_le_bytes());
+        record.extend(comment);
+        record
+    }
+
+    fn end64(entries: u64) -> Vec<u8> {
+        let mut record = b"PK\x06\x06".to_vec();
+        record.extend(44_u64.to_le_bytes());
+        record.extend([0; 12]);
+        record.extend(entries.to_le_bytes());
+        record.extend(entries.to_le_bytes());
+        record.extend([0; 16]);
+        record.extend(b"PK\x06\x07");
+        record.extend([0; 16]);
+        record
+    }
+
+    #[test]
+    fn the_length_of_a_directory_is_known_before_it_is_read() {
+        let table = [
+            (end(0, b""), true),
+            (end(1000, b"a comment"), true),
+            (end(1001, b""), false),
+            (end(u16::MAX, b""), false),
+            ([end64(1000), end(u16::MAX, b"")].concat(), true),
+            ([end64(1001), end(u16::MAX, b"")].concat(), false),
+            ([end64(1 << 40), end(u16::MAX, b"")].concat(), false),
+            // Behind one that cannot be used, and hidden in its comment.
+            ([end(2000, b""), end(1, b"")].concat(), false),
+            (end(1, &end(2000, b"")), false),
+            (end(1, b"").repeat(16), true),
+            (end(1, b"").repeat(17), false),
+            (b"PKPK\x05".to_vec(), true),
+            (b"PK\x05\x06".to_vec(), true),
+        ];
+        for (file, expected) in table {
+            let outcome = check_directories(&file);
+            assert_eq!(outcome.is_ok(), expected, "{outcome:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Uploads of compiled pipelines.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use api_kfp::v2beta1::{
     CreatePipelineAndVersionRequest, CreatePipelineVersionRequest, Pipeline, PipelineVersion,
@@ -16,7 +17,7 @@ use tonic::body::Body;
 use super::archive::specification;
 use super::{Call, Handlers, Query, reach};
 use crate::Error;
-use crate::rest::{Failure, aside};
+use crate::rest::{Failure, Patience};
 
 /// Room for the form around the file, in bytes.
 const FORM_OVERHEAD: usize = 64 * 1024;
@@ -124,15 +125,17 @@ impl Handlers {
     async fn receive(&self, call: &Call<'_>, body: Body) -> Result<Uploaded, Error> {
         let (name, file) = self.receive_file(call, body).await?;
         let limit = self.limits.spec_bytes;
-        aside(move || {
-            let text = specification(&name, &file, limit)?;
-            drop(file);
-            let document =
-                pipeline_spec::parse(&text).map_err(|error| Error::Upload(error.to_string()))?;
-            let spec = structure(document.to_value())?;
-            Ok(Uploaded { name, spec })
-        })
-        .await?
+        let heavy = &self.transcoder.heavy;
+        heavy
+            .run(move || {
+                let text = specification(&name, &file, limit)?;
+                drop(file);
+                let document = pipeline_spec::parse(&text)
+                    .map_err(|error| Error::Upload(error.to_string()))?;
+                let spec = structure(document.to_value())?;
+                Ok(Uploaded { name, spec })
+            })
+            .await?
     }
 
     async fn receive_file(&self, call: &Call<'_>, body: Body) -> Result<(String, Bytes), Error> {
@@ -153,12 +156,12 @@ impl Handlers {
         let mut form = Multipart::from_request(request, &())
             .await
             .map_err(|error| Error::Upload(error.body_text()))?;
-        let idle = self.transcoder.body_idle;
+        let whole = Duration::from_secs(self.limits.upload_seconds);
+        let patience = Patience::new(self.transcoder.body_idle, whole);
         let limit = self.limits.spec_bytes;
         let mut file = None;
         loop {
-            let field = tokio::time::timeout(idle, form.next_field()).await;
-            let field = field.map_err(|_| Error::Slow)?;
+            let field = patience.wait(form.next_field()).await?;
             let Some(mut field) = field.map_err(|error| form_error(&error, limit))? else {
                 break;
             };
@@ -173,8 +176,7 @@ impl Handlers {
             let name = base_name(field.file_name().unwrap_or_default());
             let mut content = Vec::new();
             loop {
-                let chunk = tokio::time::timeout(idle, field.chunk()).await;
-                let chunk = chunk.map_err(|_| Error::Slow)?;
+                let chunk = patience.wait(field.chunk()).await?;
                 let Some(chunk) = chunk.map_err(|error| form_error(&error, limit))? else {
                     break;
                 };

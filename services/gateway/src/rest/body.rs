@@ -8,17 +8,44 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 
 use crate::Error;
+
+/// How long a body may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    idle: Duration,
+    end: Instant,
+}
+
+impl Patience {
+    /// From now on: `idle` between two pieces, and `whole` to the end of the body, so that one which trickles in does
+    /// not hold its place for ever.
+    pub(crate) fn new(idle: Duration, whole: Duration) -> Self {
+        Self {
+            idle,
+            end: Instant::now() + whole,
+        }
+    }
+
+    /// Waits for the next piece.
+    pub(crate) async fn wait<T>(&self, piece: impl Future<Output = T>) -> Result<T, Error> {
+        let until = self.end.min(Instant::now() + self.idle);
+        tokio::time::timeout_at(until, piece)
+            .await
+            .map_err(|_| Error::Slow)
+    }
+}
 
 /// Reads a whole body.
 pub(crate) async fn read(
     headers: &HeaderMap,
     mut body: Body,
     limit: usize,
-    idle: Duration,
+    patience: Patience,
 ) -> Result<Bytes, Error> {
     if let Some(encoding) = headers.get(CONTENT_ENCODING)
         && encoding != "identity"
@@ -32,10 +59,10 @@ pub(crate) async fn read(
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(Error::TooLarge(limit));
     }
-    let Some(first) = frame(&mut body, idle).await? else {
+    let Some(first) = frame(&mut body, patience).await? else {
         return Ok(Bytes::new());
     };
-    let Some(second) = frame(&mut body, idle).await? else {
+    let Some(second) = frame(&mut body, patience).await? else {
         // Most bodies come in one piece, which is used as it is.
         return if first.len() > limit {
             Err(Error::TooLarge(limit))
@@ -51,21 +78,18 @@ pub(crate) async fn read(
             return Err(Error::TooLarge(limit));
         }
         whole.extend_from_slice(&bytes);
-        next = frame(&mut body, idle).await?;
+        next = frame(&mut body, patience).await?;
     }
     Ok(whole.freeze())
 }
 
 /// The next bytes; trailers are passed over.
-async fn frame(body: &mut Body, idle: Duration) -> Result<Option<Bytes>, Error> {
+async fn frame(body: &mut Body, patience: Patience) -> Result<Option<Bytes>, Error> {
     loop {
         if http_body::Body::is_end_stream(body) {
             return Ok(None);
         }
-        let next = tokio::time::timeout(idle, body.frame())
-            .await
-            .map_err(|_| Error::Slow)?;
-        match next {
+        match patience.wait(body.frame()).await? {
             None => return Ok(None),
             Some(Err(_)) => return Err(Error::Incomplete),
             Some(Ok(frame)) => {

@@ -7,10 +7,10 @@ mod template;
 mod transcode;
 mod url;
 
-pub(crate) use body::{full, streamed};
+pub(crate) use body::{Patience, full, streamed};
 pub use dialect::Dialect;
 pub(crate) use dialect::Failure;
 pub use routes::RouteError;
 pub(crate) use routes::{Found, Handler, Routes, Target};
-pub(crate) use transcode::{Transcoder, aside, forward};
+pub(crate) use transcode::{Heavy, Transcoder, forward};
 pub(crate) use url::{query, segment};

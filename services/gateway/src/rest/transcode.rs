@@ -10,12 +10,14 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response};
 use rpc::Context;
 use runtime::Shutdown;
+use tokio::sync::Semaphore;
 use tonic::body::Body;
 use tonic::metadata::MetadataValue;
 
+use super::body::{self, Patience};
 use super::dialect::{Dialect, Failure};
 use super::routes::{BodyRule, Rpc};
-use super::{body, url};
+use super::url;
 use crate::Error;
 use crate::json::{self, MessageId, Reader, Schema};
 
@@ -39,6 +41,7 @@ pub(crate) struct Transcoder {
     pub(crate) body_idle: Duration,
     pub(crate) unary_timeout: Duration,
     pub(crate) draining: Shutdown,
+    pub(crate) heavy: Heavy,
 }
 
 impl Transcoder {
@@ -52,7 +55,8 @@ impl Transcoder {
         body: Body,
         variables: &[&str],
     ) -> Result<Response<Body>, Failure> {
-        let bytes = body::read(&parts.headers, body, self.limits.bytes, self.body_idle).await?;
+        let patience = Patience::new(self.body_idle, self.unary_timeout);
+        let bytes = body::read(&parts.headers, body, self.limits.bytes, patience).await?;
         check_body(rpc, parts, &bytes)?;
         let message = if bytes.len() < HEAVY {
             self.message(rpc, parts.uri.query(), &bytes, variables)?
@@ -60,11 +64,12 @@ impl Transcoder {
             let (this, rpc) = (self.clone(), Arc::clone(rpc));
             let query = parts.uri.query().map(str::to_owned);
             let variables: Vec<String> = variables.iter().map(|&text| text.to_owned()).collect();
-            aside(move || {
-                let variables: Vec<&str> = variables.iter().map(String::as_str).collect();
-                this.message(&rpc, query.as_deref(), &bytes, &variables)
-            })
-            .await??
+            self.heavy
+                .run(move || {
+                    let variables: Vec<&str> = variables.iter().map(String::as_str).collect();
+                    this.message(&rpc, query.as_deref(), &bytes, &variables)
+                })
+                .await??
         };
         if rpc.streams {
             let mut request = context.stream_request(message.bytes);
@@ -96,7 +101,9 @@ impl Transcoder {
             self.print(output, &message)?
         } else {
             let this = self.clone();
-            aside(move || this.print(output, &message)).await??
+            self.heavy
+                .run(move || this.print(output, &message))
+                .await??
         };
         let mut response = Response::new(body::full(text));
         response
@@ -262,13 +269,34 @@ fn check_body(rpc: &Rpc, parts: &Parts, bytes: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs work that would hold up other connections on a thread of its own.
-pub(crate) async fn aside<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Error::Panicked(error.to_string()))
+/// Work that would hold up other connections, and that takes many times the memory of its input: it runs on threads of
+/// its own, a few at a time, so that neither the machine's processors nor its memory are at the callers' mercy.
+#[derive(Debug, Clone)]
+pub(crate) struct Heavy(Arc<Semaphore>);
+
+impl Heavy {
+    /// One at a time for each processor, and two at least.
+    pub(crate) fn new() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self(Arc::new(Semaphore::new(processors.max(2))))
+    }
+
+    /// Runs the work when its turn has come.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        // It is never closed.
+        let place = Arc::clone(&self.0).acquire_owned().await.ok();
+        // The place belongs to the work, which goes on when its caller has gone away.
+        let work = tokio::task::spawn_blocking(move || {
+            let outcome = work();
+            drop(place);
+            outcome
+        });
+        work.await
+            .map_err(|error| Error::Panicked(error.to_string()))
+    }
 }
 
 /// The headers that mean something to services: the key against repetition, and Kubeflow's word to clear tags.

@@ -95,6 +95,43 @@ async fn clients_that_are_too_slow_are_left() {
     assert_eq!(gateway.get("/livez").await.status, 200);
 }
 
+/// Whoever sends a byte now and then never pauses for long.
+#[tokio::test]
+async fn bodies_that_trickle_in_are_left() {
+    let mut config = test_config();
+    config.limits.body_idle_seconds = 60;
+    config.limits.unary_seconds = 1;
+    config.limits.upload_seconds = 1;
+    let gateway = gateway_with(config);
+    let host = gateway.address;
+    let json = ("/apis/v2beta1/runs", "application/json", "{");
+    let form = (
+        "/apis/v2beta1/pipelines/upload",
+        "multipart/form-data; boundary=b",
+        "--b\r\ncontent-disposition: form-data; name=\"uploadfile\"; filename=\"a.yaml\"\r\n\r\n",
+    );
+    for (path, kind, begin) in [json, form] {
+        let text = format!(
+            "POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: {kind}\r\ncontent-length: 100000\r\n\r\n{begin}"
+        );
+        let (mut reader, mut writer) = tokio::io::split(send(&gateway, &text).await);
+        let trickle = async {
+            while writer.write_all(b" ").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let mut head = [0; 12];
+        tokio::select! {
+            () = trickle => unreachable!(),
+            read = tokio::time::timeout(Duration::from_secs(20), reader.read_exact(&mut head)) => {
+                read.expect("an answer in time").unwrap();
+            }
+        }
+        assert_eq!(&head, b"HTTP/1.1 408", "{path}");
+    }
+}
+
 #[tokio::test]
 async fn headers_have_a_limit() {
     let gateway = gateway();

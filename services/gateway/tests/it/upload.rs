@@ -252,6 +252,7 @@ async fn bad_files_are_refused_by_name_and_leave_nothing() {
             "no member pipeline.yaml",
         ),
         ("a.tgz", &tar_gz(&many), 400, "more than 1000 members"),
+        ("a.zip", &zip(&many), 400, "more than 1000 members"),
         (
             "a.tgz",
             &tar_gz(&[("pipeline.yaml", &zeros)]),
