@@ -75,6 +75,7 @@ class Direct:
         with open(self.module, "w") as file:
             file.write(source)
         self.function = assignment["step"]["python_function"]["function"]
+        self.numbers = iter(range(1_000_000))
 
     def call(self, number, value):
         folder = os.path.join(self.dir, str(number))
@@ -104,14 +105,13 @@ class Direct:
 
     def chains(self, lengths):
         """Wall time of chains, as many at a time as there are cores."""
-        numbers = iter(range(10_000))
         lock = threading.Lock()
 
         def chain(length):
             value = 1
             for _ in range(length):
                 with lock:
-                    number = next(numbers)
+                    number = next(self.numbers)
                 value = self.call(number, value)
             assert value == 1 + length, value
 
