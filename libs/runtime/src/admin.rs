@@ -56,7 +56,10 @@ impl Admin {
         options: &AdminConfig,
     ) -> Result<SocketAddr, ListenError> {
         // The operator's word `insecure` is about the API; this port stays closed without a token.
-        let guard = Guard::new(self.token.as_ref(), false);
+        let guard = match &self.token {
+            Some(_) => Guard::Token,
+            None => Guard::TokenOnly,
+        };
         let listener = Listener::bind("the admin port", options.listen, guard)?;
         let bound = listener.local_addr();
         let origins = Origins::new(bound, &options.allowed_hosts);

@@ -20,6 +20,8 @@ pub enum Guard {
     Insecure,
     /// Nothing: only loopback is allowed.
     Loopback,
+    /// Nothing either, and the operator's word would not do.
+    TokenOnly,
 }
 
 impl Guard {
@@ -37,15 +39,14 @@ impl Guard {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The address is open to a network and nothing protects it.
-    #[error(
-        "{what} must not listen on {address} without authentication: set a token, use 127.0.0.1, or say insecure if \
-         everybody who reaches this address may use it"
-    )]
+    #[error("{what} must not listen on {address} without authentication: {remedy}")]
     Exposed {
         /// Which listener.
         what: String,
         /// The address asked for.
         address: SocketAddr,
+        /// What the operator can do.
+        remedy: &'static str,
     },
     /// The system refuses.
     #[error("{what} cannot listen on {address}")]
@@ -72,10 +73,21 @@ impl Listener {
     ///
     /// Must be called within a tokio runtime.
     pub fn bind(what: &str, address: SocketAddr, guard: Guard) -> Result<Self, ListenError> {
-        if guard == Guard::Loopback && !address.ip().to_canonical().is_loopback() {
+        let remedy = match guard {
+            Guard::Token | Guard::Insecure => None,
+            Guard::Loopback => Some(
+                "set a token (FLUMINA_TOKEN), use 127.0.0.1, or set `insecure` (`flumina up --insecure`) if everybody \
+                 who reaches this address may use it",
+            ),
+            Guard::TokenOnly => Some("set a token (FLUMINA_TOKEN), or use 127.0.0.1"),
+        };
+        if let Some(remedy) = remedy
+            && !address.ip().to_canonical().is_loopback()
+        {
             return Err(ListenError::Exposed {
                 what: what.to_owned(),
                 address,
+                remedy,
             });
         }
         let listener = open(address).map_err(|source| ListenError::Bind {

@@ -30,7 +30,8 @@ pub enum Error {
     NeedsHttp2,
     /// The name in `Host` is not one of this server.
     #[error(
-        "the host {0:?} is not one that this server answers for; add it to `allowed_hosts` of the section `gateway` of the configuration"
+        "the host {0:?} is not one that this server answers for; add it to the gateway's `allowed_hosts`, such as by \
+         FLUMINA_GATEWAY__ALLOWED_HOSTS='[\"NAME\"]'"
     )]
     Host(String),
     /// The request comes from another web page.
