@@ -12,6 +12,14 @@ pub enum Error {
     /// Fields of the request are wrong.
     #[error("the request is not valid")]
     Invalid(Vec<FieldViolation>),
+    /// It cannot run on this machine, now or later.
+    #[error("this machine cannot run it")]
+    CannotRun {
+        /// What is missing first.
+        missing: Missing,
+        /// All that is missing.
+        violations: Vec<FieldViolation>,
+    },
     /// There is no such workload.
     #[error("workload {0} does not exist")]
     NotFound(String),
@@ -47,6 +55,17 @@ pub enum Error {
     },
 }
 
+/// Why a request can never run on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// It asks for more than there is.
+    Resources,
+    /// Nothing stands for its image.
+    Image,
+    /// There is no Python.
+    Python,
+}
+
 impl Error {
     /// Names the file of an error.
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
@@ -73,6 +92,10 @@ impl ApiError for Error {
         match self {
             Self::Invalid(_) => Code::InvalidArgument,
             Self::NotFound(_) => Code::NotFound,
+            Self::CannotRun { missing, .. } => match missing {
+                Missing::Resources | Missing::Image => Code::InvalidArgument,
+                Missing::Python => Code::FailedPrecondition,
+            },
             Self::NotStarted(_) | Self::NotRunning(_) => Code::FailedPrecondition,
             Self::Page(error) => error.code(),
             Self::DiskFull => Code::ResourceExhausted,
@@ -84,6 +107,11 @@ impl ApiError for Error {
     fn reason(&self) -> &'static str {
         match self {
             Self::Invalid(_) => "INVALID_WORKLOAD",
+            Self::CannotRun { missing, .. } => match missing {
+                Missing::Resources => "RESOURCES_ABOVE_MACHINE",
+                Missing::Image => "IMAGE_NOT_AVAILABLE",
+                Missing::Python => "PYTHON_NOT_FOUND",
+            },
             Self::NotFound(_) => "WORKLOAD_NOT_FOUND",
             Self::NotStarted(_) => "WORKLOAD_NOT_STARTED",
             Self::NotRunning(_) => "WORKLOAD_NOT_RUNNING",
@@ -97,7 +125,7 @@ impl ApiError for Error {
 
     fn violations(&self) -> Vec<FieldViolation> {
         match self {
-            Self::Invalid(violations) => violations.clone(),
+            Self::Invalid(violations) | Self::CannotRun { violations, .. } => violations.clone(),
             _ => Vec::new(),
         }
     }

@@ -56,10 +56,16 @@ impl WorkloadService for Api {
         request: Request<pb::LaunchRequest>,
     ) -> Result<Response<pb::Workload>, Status> {
         let pb::LaunchRequest { id, spec } = request.into_inner();
-        let (id, wanted) = validate::launch(&id, spec.as_ref()).map_err(|error| status(&error))?;
-        let spec = spec.unwrap_or_default();
+        let id = match validate::id(&id) {
+            Ok(id) => id,
+            // Everything that is wrong is said at once.
+            Err(error) => {
+                let all = validate::launch(&id, spec.as_ref()).err();
+                return Err(status(&all.unwrap_or(error)));
+            }
+        };
         self.mutate(async move |runner: Runner| {
-            let record = runner.launch(id, spec, wanted).await?;
+            let record = runner.launch(id, spec).await?;
             Ok(convert::workload(&runner, &record))
         })
         .await

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use api_runner::v1::WorkloadSpec;
-use tokio::sync::watch;
 
-use super::{Live, Runner, Signal, Stop, run};
+use super::{Live, Runner, Stop, run};
 use crate::api::validate;
 use crate::domain::admission::Ask;
 use crate::domain::state::State;
@@ -18,32 +17,42 @@ impl Runner {
         let unfinished = self.0.store.unfinished().await?;
         let count = unfinished.len();
         let mut waiting = Vec::new();
-        for Unfinished { record, request } in unfinished {
-            if record.ended_at.is_some() {
-                self.remove(&record.id).await?;
+        for found in unfinished {
+            if found.record.ended_at.is_some() {
+                self.remove(&found.record.id).await?;
                 continue;
             }
-            let id = record.id.clone();
-            let deleting = record.deleting;
-            match record.state {
+            let id = found.record.id.clone();
+            let deleting = found.record.deleting;
+            match found.record.state {
                 State::Running | State::Stopping => {
-                    self.adopt(record, request).await;
+                    self.take_up(found).await;
                     if deleting {
                         self.finish_deletion(&id);
                     }
                 }
                 // Their row and their mark go without further ado.
                 _ if deleting => self.remove(&id).await?,
-                _ => waiting.push((record, request)),
+                _ => waiting.push(found),
             }
         }
-        for (record, request) in waiting {
-            self.requeue(record, request).await;
+        for found in waiting {
+            self.take_up(found).await;
         }
         if count > 0 {
             tracing::info!(count, running = self.running(), "took up workloads");
         }
         Ok(())
+    }
+
+    /// Drives a workload that had not ended and that nobody drives.
+    pub(super) async fn take_up(&self, found: Unfinished) {
+        let Unfinished { record, request } = found;
+        if record.state.placed() {
+            self.adopt(record, request).await;
+        } else {
+            self.requeue(record, request).await;
+        }
     }
 
     /// Removes what nobody needs any more, every hour.
@@ -125,19 +134,13 @@ impl Runner {
                 (Arc::default(), wanted.amount)
             }
         };
-        Live {
-            ask: Ask {
-                id: record.id.clone(),
-                namespace: record.namespace.clone(),
-                amount,
-                gang: wanted.gang,
-            },
-            record,
-            request: Some(Arc::new(spec)),
-            plan,
-            process: None,
-            signal: watch::Sender::new(Signal::default()),
-        }
+        let ask = Ask {
+            id: record.id.clone(),
+            namespace: record.namespace.clone(),
+            amount,
+            gang: wanted.gang,
+        };
+        Live::new(record, Some(spec), ask, plan)
     }
 
     fn finish_deletion(&self, id: &ids::WorkloadId) {

@@ -7,27 +7,41 @@ use api_step::v1::step::Program;
 use ids::WorkloadId;
 use prost::Message as _;
 use runtime::abort_point;
-use tokio::sync::watch;
 
-use super::{Live, Plan, Runner, Signal, run};
-use crate::api::validate::Wanted;
+use super::{Live, Plan, Runner, run};
+use crate::api::validate;
 use crate::domain::admission::{Ask, Why};
 use crate::domain::state::{Event, State};
 use crate::error::Error;
 use crate::store::{Inserted, Record, Tombstone};
+
+/// A launch that passed every check, on its way into the database.
+struct Checked {
+    record: Record,
+    spec: WorkloadSpec,
+    plan: Arc<Plan>,
+    ask: Ask,
+}
 
 impl Runner {
     /// Starts a workload, or returns the one that has the id.
     pub(crate) async fn launch(
         &self,
         id: WorkloadId,
-        spec: WorkloadSpec,
-        wanted: Wanted,
+        spec: Option<WorkloadSpec>,
     ) -> Result<Record, Error> {
         let _alone = self.lock_id(&id).await;
-        if let Some(known) = self.live_record(&id) {
+        // Whatever is asked now, and whether it could run: a known id is only looked at.
+        if let Some(known) = self.known(&id).await? {
             return Ok(known);
         }
+        if let Some(mark) = self.0.store.tombstone(&id).await? {
+            let spec = spec.unwrap_or_default();
+            let record = self.new_record(id, &spec, &Plan::default());
+            return Ok(buried(record, &mark));
+        }
+        let (_, wanted) = validate::launch(id.as_str(), spec.as_ref())?;
+        let spec = spec.unwrap_or_default();
         let (plan, amount) = self.plan(&spec, &wanted).await?;
         let ask = Ask {
             id: id.clone(),
@@ -35,7 +49,45 @@ impl Runner {
             amount,
             gang: wanted.gang,
         };
-        let mut record = self.new_record(id.clone(), &spec, &plan);
+        let record = self.new_record(id, &spec, &plan);
+        self.accept(Checked {
+            record,
+            spec,
+            plan,
+            ask,
+        })
+        .await
+    }
+
+    /// The workload that has an id. One that the database has and nobody drives is taken up: its launch was committed
+    /// although the answer to the commit was lost.
+    pub(super) async fn known(&self, id: &WorkloadId) -> Result<Option<Record>, Error> {
+        if let Some(known) = self.live_record(id) {
+            return Ok(Some(known));
+        }
+        let Some(found) = self.0.store.find(id).await? else {
+            return Ok(None);
+        };
+        let record = found.record.clone();
+        let ours = record.node_id == self.0.store.node_id();
+        if !ours || record.deleting || record.ended_at.is_some() {
+            return Ok(Some(record));
+        }
+        tracing::warn!(%id, "taking up a workload whose launch was not known to be recorded");
+        self.take_up(found).await;
+        self.publish(record.clone());
+        Ok(Some(self.live_record(id).unwrap_or(record)))
+    }
+
+    /// Writes a launch down and starts it, or lets it wait.
+    async fn accept(&self, checked: Checked) -> Result<Record, Error> {
+        let Checked {
+            mut record,
+            spec,
+            plan,
+            ask,
+        } = checked;
+        let id = record.id.clone();
         let admitted = plan.environment.is_none() && self.live().scheduler.admit_now(&ask);
         if admitted {
             self.mark_admitted(&mut record);
@@ -55,13 +107,7 @@ impl Runner {
                 admitted.then(|| self.place(&id, &spec, &plan))
             })
             .await;
-        let known = match inserted {
-            Ok(Inserted::New) => None,
-            Ok(Inserted::Known(known)) => Some(Ok(*known)),
-            Ok(Inserted::Buried(mark)) => Some(Ok(buried(record.clone(), &mark))),
-            Err(error) => Some(Err(Error::from(error))),
-        };
-        if let Some(answer) = known {
+        if let Some(answer) = self.not_new(&record, inserted, &placed).await {
             if admitted {
                 self.give_back(&id);
             }
@@ -70,14 +116,7 @@ impl Runner {
         abort_point("runner.launch.committed");
         tracing::debug!(%id, state = record.state.as_str(), "launched");
         self.0.metrics.launched.inc();
-        let live = Live {
-            record: record.clone(),
-            request: Some(Arc::new(spec)),
-            ask: ask.clone(),
-            plan: Arc::clone(&plan),
-            process: None,
-            signal: watch::Sender::new(Signal::default()),
-        };
+        let live = Live::new(record.clone(), Some(spec), ask.clone(), plan);
         self.live().workloads.insert(id.clone(), live);
         self.publish(record.clone());
         if let Some(placed) = placed {
@@ -92,6 +131,34 @@ impl Runner {
         Ok(self.live_record(&id).unwrap_or(record))
     }
 
+    /// The answer to a launch that is not a new workload; nothing of it is left on the disk.
+    async fn not_new(
+        &self,
+        record: &Record,
+        inserted: Result<Inserted, sql::Error>,
+        placed: &Option<Result<(), Error>>,
+    ) -> Option<Result<Record, Error>> {
+        let id = &record.id;
+        let answer = match inserted {
+            // Nobody was told of it yet, so it can be refused still; else it fails by the same name.
+            Ok(Inserted::New) => match placed {
+                Some(Err(Error::DiskFull)) if self.0.store.remove(id).await.is_ok() => {
+                    Err(Error::DiskFull)
+                }
+                _ => return None,
+            },
+            Ok(Inserted::Known(known)) => Ok(*known),
+            Ok(Inserted::Buried(mark)) => Ok(buried(record.clone(), &mark)),
+            Err(error) => Err(error.into()),
+        };
+        if placed.is_some()
+            && let Err(error) = self.0.files.remove(id)
+        {
+            tracing::warn!(%id, error = aip::chain(&error), "cannot remove files that belong to no workload");
+        }
+        Some(answer)
+    }
+
     /// Starts a workload of the runner's own at once, without admission.
     pub(super) async fn launch_now(
         &self,
@@ -100,6 +167,7 @@ impl Runner {
         ask: Ask,
         plan: Plan,
     ) -> Result<(), Error> {
+        let _alone = self.lock_id(&id).await;
         let mut record = self.new_record(id.clone(), &spec, &plan);
         self.mark_admitted(&mut record);
         let inserted = self.0.store.insert(&record, spec.encode_to_vec()).await?;
@@ -107,14 +175,7 @@ impl Runner {
             return Ok(());
         }
         let placed = self.place(&id, &spec, &plan);
-        let live = Live {
-            record: record.clone(),
-            request: Some(Arc::new(spec)),
-            ask: ask.clone(),
-            plan: Arc::new(plan),
-            process: None,
-            signal: watch::Sender::new(Signal::default()),
-        };
+        let live = Live::new(record.clone(), Some(spec), ask.clone(), Arc::new(plan));
         {
             let mut set = self.live();
             set.scheduler.hold(&ask);

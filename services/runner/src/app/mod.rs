@@ -104,6 +104,19 @@ struct Live {
     signal: watch::Sender<Signal>,
 }
 
+impl Live {
+    fn new(record: Record, request: Option<WorkloadSpec>, ask: Ask, plan: Arc<Plan>) -> Self {
+        Self {
+            record,
+            request: request.map(Arc::new),
+            ask,
+            plan,
+            process: None,
+            signal: watch::Sender::new(Signal::default()),
+        }
+    }
+}
+
 /// What others tell the task that drives a workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Signal {

@@ -18,7 +18,7 @@ use crate::api::validate::Wanted;
 use crate::domain::admission::Amount;
 use crate::domain::image::{self, Meaning};
 use crate::domain::python;
-use crate::error::Error;
+use crate::error::{Error, Missing};
 
 /// How a workload runs here.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +46,25 @@ impl Plan {
     pub(crate) fn environments(&self) -> Vec<PathBuf> {
         let below = self.venv.as_ref().map(|venv| venv.over.clone());
         self.path_prefix.iter().cloned().chain(below).collect()
+    }
+}
+
+/// Why a request cannot run here.
+#[derive(Debug, Default)]
+struct Refusals(Vec<(Missing, FieldViolation)>);
+
+impl Refusals {
+    fn add(&mut self, missing: Missing, field: &str, text: impl Into<String>) {
+        self.0.push((missing, FieldViolation::new(field, text)));
+    }
+
+    fn error(self) -> Option<Error> {
+        let missing = self.0.first()?.0;
+        let violations = self.0.into_iter().map(|(_, violation)| violation).collect();
+        Some(Error::CannotRun {
+            missing,
+            violations,
+        })
     }
 }
 
@@ -137,25 +156,25 @@ impl Runner {
             timeout: wanted.timeout,
             ..Plan::default()
         };
-        let mut violations = Vec::new();
-        let amount = self.clamp(wanted, &mut plan, &mut violations);
-        let interpreter = self.choose_python(spec, &mut plan, &mut violations).await;
+        let mut refusals = Refusals::default();
+        let amount = self.clamp(wanted, &mut plan, &mut refusals);
+        let interpreter = self.choose_python(spec, &mut plan, &mut refusals).await;
         note_ignored(spec, &mut plan);
         match interpreter {
             Some(interpreter) => self.want_environment(spec, &interpreter, &mut plan),
             None if needs_python(spec) => {
                 let wanted = &self.0.config.python;
-                violations.push(FieldViolation::new(
+                refusals.add(
+                    Missing::Python,
                     "spec.step",
                     format!("needs Python, and there is no `{wanted}` on PATH: install it or set `python`"),
-                ));
+                );
             }
             None => {}
         }
-        if violations.is_empty() {
-            Ok((Arc::new(plan), amount))
-        } else {
-            Err(Error::Invalid(violations))
+        match refusals.error() {
+            None => Ok((Arc::new(plan), amount)),
+            Some(error) => Err(error),
         }
     }
 
@@ -188,12 +207,7 @@ impl Runner {
     }
 
     /// Cuts a request to the machine, so that nothing waits for ever.
-    fn clamp(
-        &self,
-        wanted: &Wanted,
-        plan: &mut Plan,
-        violations: &mut Vec<FieldViolation>,
-    ) -> Amount {
+    fn clamp(&self, wanted: &Wanted, plan: &mut Plan, refusals: &mut Refusals) -> Amount {
         let capacity = self.live().scheduler.capacity();
         let amount = wanted.amount.clamped(capacity);
         if amount == wanted.amount {
@@ -209,7 +223,7 @@ impl Runner {
             format!("asked for {asked} MiB of memory, this machine has {has} MiB")
         };
         if self.0.config.strict {
-            violations.push(FieldViolation::new("spec.resources", text));
+            refusals.add(Missing::Resources, "spec.resources", text);
         } else {
             plan.notes
                 .push(format!("{text}: it runs with what there is"));
@@ -217,76 +231,56 @@ impl Runner {
         amount
     }
 
+    /// The interpreter for an image; what stands in for another is noted, or refused when images are strict.
     async fn choose_python(
         &self,
         spec: &WorkloadSpec,
         plan: &mut Plan,
-        violations: &mut Vec<FieldViolation>,
+        refusals: &mut Refusals,
     ) -> Option<Arc<Interpreter>> {
         let known = &self.0.interpreters;
         let image = spec.image.as_str();
-        let strict = self.0.config.strict_images;
-        let mut refuse = |plan: &mut Plan, text: String| {
-            if strict {
-                violations.push(FieldViolation::new("spec.image", text));
+        let meaning = image::meaning(image, &self.0.config.images);
+        // Asking an interpreter who it is costs a process; PATH finds the same one for a command.
+        let whatever = matches!(meaning, Meaning::None | Meaning::Unknown);
+        let default = if whatever && !needs_python(spec) {
+            None
+        } else {
+            known.default().await
+        };
+        let (found, differs) = match meaning {
+            Meaning::None | Meaning::Python(None) => (default, None),
+            Meaning::Rule(rule) => match &rule.python {
+                Some(name) => match known.named(name).await {
+                    Some(found) => (Some(found), None),
+                    None => (default, Some(format!("there is no interpreter `{name}`"))),
+                },
+                None => (default, None),
+            },
+            Meaning::Python(Some((major, minor))) => {
+                let name = format!("python{major}.{minor}");
+                match known.named(&name).await {
+                    Some(found) => (Some(found), None),
+                    None => {
+                        let differs = other_version(default.as_deref(), major, minor);
+                        (default, differs)
+                    }
+                }
+            }
+            Meaning::Unknown => {
+                let text = "it is not used: the program ran as a process of this machine";
+                (default, Some(text.to_owned()))
+            }
+        };
+        if let Some(differs) = differs {
+            let text = format!("image {image}: {differs}");
+            if self.0.config.strict_images {
+                refusals.add(Missing::Image, "spec.image", text);
             } else {
                 plan.notes.push(text);
             }
-        };
-        // Asking an interpreter who it is costs a process; PATH finds the same one for a command.
-        let any = async || {
-            if needs_python(spec) {
-                known.default().await
-            } else {
-                None
-            }
-        };
-        match image::meaning(image, &self.0.config.images) {
-            Meaning::None => any().await,
-            Meaning::Rule(rule) => match &rule.python {
-                Some(name) => {
-                    let found = known.named(name).await;
-                    if found.is_none() {
-                        refuse(
-                            plan,
-                            format!("image {image}: there is no interpreter `{name}`"),
-                        );
-                    }
-                    found.or(known.default().await)
-                }
-                None => known.default().await,
-            },
-            Meaning::Python(Some((major, minor))) => {
-                if let Some(found) = known.named(&format!("python{major}.{minor}")).await {
-                    return Some(found);
-                }
-                let default = known.default().await;
-                let fits = default
-                    .as_ref()
-                    .is_some_and(|python| python.version.starts_with(&format!("{major}.{minor}.")));
-                if !fits {
-                    let ran = match &default {
-                        Some(python) => format!("Python {} ran instead", python.version),
-                        None => "nothing stands for it".to_owned(),
-                    };
-                    refuse(
-                        plan,
-                        format!("image {image}: this machine has no Python {major}.{minor}; {ran}"),
-                    );
-                }
-                default
-            }
-            Meaning::Python(None) => known.default().await,
-            Meaning::Unknown => {
-                refuse(
-                    plan,
-                    format!(
-                        "image {image} is not used: the program ran as a process of this machine"
-                    ),
-                );
-                any().await
-            }
         }
+        found
     }
 
     /// Makes the directory of a workload with all that its agent needs.
@@ -380,6 +374,16 @@ fn ports(spec: &WorkloadSpec) -> Result<Vec<(String, String)>, Error> {
         ports.push((format!("PORT_{name}"), number));
     }
     Ok(ports)
+}
+
+/// How the default interpreter differs from a version that was asked for.
+fn other_version(default: Option<&Interpreter>, major: u32, minor: u32) -> Option<String> {
+    let ran = match default {
+        Some(python) if python.version.starts_with(&format!("{major}.{minor}.")) => return None,
+        Some(python) => format!("Python {} ran instead", python.version),
+        None => "nothing stands for it".to_owned(),
+    };
+    Some(format!("this machine has no Python {major}.{minor}; {ran}"))
 }
 
 fn needs_python(spec: &WorkloadSpec) -> bool {

@@ -13,12 +13,13 @@ impl Runner {
     /// Ends a workload, or marks an id that is not known so that it never starts.
     pub async fn stop(&self, id: WorkloadId, why: &str) -> Result<Record, Error> {
         let _alone = self.lock_id(&id).await;
+        let known = self.known(&id).await?;
         if self.live_record(&id).is_some() {
             self.stop_live(&id, why, Stop::Gently).await?;
             return self.get(&id).await;
         }
         let now = self.0.clock.now();
-        if self.0.store.bury_unknown(&id, why, false, now).await? {
+        if known.is_none() && self.0.store.bury_unknown(&id, why, false, now).await? {
             tracing::info!(%id, "an id that is not known was stopped");
         }
         match self.0.store.get(&id).await? {
@@ -77,6 +78,7 @@ impl Runner {
     /// Ends a workload, removes its files and keeps its id from ever starting.
     pub async fn delete(&self, id: WorkloadId) -> Result<(), Error> {
         let _alone = self.lock_id(&id).await;
+        self.known(&id).await?;
         let now = self.0.clock.now();
         let live = {
             let mut live = self.live();

@@ -138,6 +138,11 @@ impl Store {
         self.db.fetch_optional(sql::GET, args![id]).await
     }
 
+    /// Reads a workload with what was asked.
+    pub async fn find(&self, id: &WorkloadId) -> Result<Option<Unfinished>, Error> {
+        self.db.fetch_optional(sql::GET, args![id]).await
+    }
+
     /// The mark of an id, if it must not start.
     pub async fn tombstone(&self, id: &WorkloadId) -> Result<Option<Tombstone>, Error> {
         self.db.fetch_optional(sql::TOMBSTONE, args![id]).await

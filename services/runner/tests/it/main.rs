@@ -6,6 +6,7 @@ mod admission;
 mod api;
 mod environments;
 mod fixture;
+mod known;
 mod life;
 mod restart;
 mod store;
