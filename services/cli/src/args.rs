@@ -27,6 +27,7 @@ pub(crate) struct Global {
         long,
         global = true,
         env = "FLUMINA_SERVER",
+        hide_env_values = true,
         default_value = "http://127.0.0.1:8080",
         value_name = "URL"
     )]
@@ -83,7 +84,12 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct DataDir {
     /// Where everything is kept; default: $XDG_DATA_HOME/flumina
-    #[arg(long, env = "FLUMINA_DATA_DIR", value_name = "DIR")]
+    #[arg(
+        long,
+        env = "FLUMINA_DATA_DIR",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
     pub(crate) data_dir: Option<PathBuf>,
 }
 
@@ -252,7 +258,7 @@ pub(crate) enum Run {
         #[arg(short, long)]
         follow: bool,
         /// Which attempt; 0 for the newest
-        #[arg(long, default_value_t = 0)]
+        #[arg(long, default_value_t = 0, requires = "task")]
         attempt: i32,
     },
     /// Stop a run
@@ -344,6 +350,9 @@ pub(crate) enum Step {
         /// Stop in the Python debugger where the step fails
         #[arg(long)]
         pdb: bool,
+        /// Leave the directory of the replay even when the step succeeds
+        #[arg(long)]
+        keep: bool,
     },
 }
 
@@ -358,10 +367,59 @@ pub(crate) enum Proto {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use std::fmt::Write as _;
+
+    use clap::{CommandFactory as _, Parser as _};
+
+    /// What `flumina help …` prints, for every command.
+    const HELP: &str = include_str!("../tests/help.txt");
 
     #[test]
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_attempt_needs_a_task() {
+        let parse = |line: &str| super::Cli::try_parse_from(line.split(' ')).map(drop);
+        let error = parse("flumina run logs r --attempt 2").unwrap_err();
+        assert_eq!(
+            error.kind(),
+            clap::error::ErrorKind::MissingRequiredArgument
+        );
+        for line in ["r", "r t", "r --follow", "r t --attempt 2 --follow"] {
+            parse(&format!("flumina run logs {line}")).unwrap();
+        }
+    }
+
+    #[test]
+    fn help_says_what_it_said() {
+        let mut command = super::Cli::command().term_width(100);
+        command.build();
+        let mut text = String::new();
+        write_help(&mut command, &mut text);
+        if text != HELP {
+            let path = std::env::temp_dir().join("flumina-help.txt");
+            std::fs::write(&path, &text).unwrap();
+            panic!(
+                "the help has changed: compare {} with tests/help.txt",
+                path.display()
+            );
+        }
+    }
+
+    fn write_help(command: &mut clap::Command, text: &mut String) {
+        let help = command.render_long_help();
+        let name = command.get_bin_name().unwrap_or("flumina");
+        writeln!(text, "$ {name} --help").unwrap();
+        for line in help.to_string().trim_end().lines() {
+            writeln!(text, "{}", line.trim_end()).unwrap();
+        }
+        text.push('\n');
+        for inner in command.get_subcommands_mut() {
+            if inner.get_name() != "help" {
+                write_help(inner, text);
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use api_kfp::v2beta1 as kfp;
 use api_kfp::v2beta1::experiment_service_client::ExperimentServiceClient;
 use api_kfp::v2beta1::healthz_service_client::HealthzServiceClient;
@@ -13,6 +13,7 @@ use api_pipelines::v1::run_service_client::RunServiceClient as RunDetailServiceC
 use tonic::{Code, Status};
 
 use crate::Context;
+use crate::output::safe;
 
 /// Larger than any answer of the API, smaller than what would exhaust memory.
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
@@ -38,13 +39,14 @@ impl Client {
     /// Prepares a connection; it is made with the first call.
     pub(crate) fn new(context: &Context) -> Result<Self> {
         let server = context.server.trim_end_matches('/').to_owned();
+        check_server(&server, context)?;
         let token = context
             .token
             .as_ref()
             .map(auth::BearerToken::new)
             .transpose()?;
         let channel = rpc::Channel::remote(&server, token)
-            .with_context(|| format!("--server {server} is not a usable URL"))?;
+            .map_err(|error| Unusable(format!("--server {server} cannot be used: {error}")))?;
         Ok(Self { channel, server })
     }
 
@@ -112,6 +114,37 @@ impl Client {
     }
 }
 
+/// Refuses a server that cannot be spoken to, or to which the token would go in the clear.
+fn check_server(server: &str, context: &Context) -> Result<()> {
+    if server.starts_with("https://") {
+        return Err(Unusable(format!(
+            "--server {server}: this program speaks plain HTTP/2; reach a server behind TLS through a tunnel, or \
+             through a local port that a proxy forwards to it"
+        ))
+        .into());
+    }
+    if context.token.is_some() && !context.allow_plaintext && !is_loopback(server) {
+        return Err(Unusable(format!(
+            "--server {server}: FLUMINA_TOKEN would cross the network unencrypted; use a tunnel to a local port, or \
+             set FLUMINA_ALLOW_PLAINTEXT=1 where the network is trusted"
+        ))
+        .into());
+    }
+    Ok(())
+}
+
+fn is_loopback(server: &str) -> bool {
+    let Ok(uri) = server.parse::<tonic::codegen::http::Uri>() else {
+        return false;
+    };
+    let host = uri.host().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    match address.parse::<std::net::IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
 /// A filter for one key that must equal a value.
 pub(crate) fn equals(key: &str, value: &str) -> String {
     let predicate = serde_json::json!({"operation": "EQUALS", "key": key, "string_value": value});
@@ -153,6 +186,18 @@ impl fmt::Display for Missing {
 
 impl std::error::Error for Missing {}
 
+/// An argument that cannot be used, found without the server's help.
+#[derive(Debug)]
+pub(crate) struct Unusable(pub(crate) String);
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Unusable {}
+
 /// A run that did not end well.
 #[derive(Debug)]
 pub(crate) struct RunFailed(pub(crate) String);
@@ -165,10 +210,12 @@ impl fmt::Display for RunFailed {
 
 impl std::error::Error for RunFailed {}
 
-/// Exit codes of the client commands; 2 is for arguments that cannot be used, as the shell's own programs do.
+/// Exit codes of the client commands.
 pub(crate) mod exit {
     /// The call failed.
     pub(crate) const FAILED: u8 = 1;
+    /// The arguments cannot be used; the parser of the command line ends with the same.
+    pub(crate) const UNUSABLE: u8 = 2;
     /// The run failed or was stopped.
     pub(crate) const RUN_FAILED: u8 = 3;
     /// What was named does not exist.
@@ -179,8 +226,16 @@ pub(crate) mod exit {
     pub(crate) const FORBIDDEN: u8 = 6;
 }
 
-/// The exit code and the sentence for an error.
+/// The exit code and the sentence for an error, without what would drive a terminal.
 pub(crate) fn explain(error: &anyhow::Error, server: &str) -> (u8, String) {
+    let (code, sentence) = sentence(error, server);
+    (code, safe(&sentence))
+}
+
+fn sentence(error: &anyhow::Error, server: &str) -> (u8, String) {
+    if error.is::<Unusable>() {
+        return (exit::UNUSABLE, format!("{error:#}"));
+    }
     if error.is::<RunFailed>() {
         return (exit::RUN_FAILED, error.to_string());
     }
@@ -228,6 +283,10 @@ mod tests {
         assert_eq!(code(Status::unauthenticated("x")), exit::FORBIDDEN);
         assert_eq!(code(Status::invalid_argument("x")), exit::FAILED);
         assert_eq!(
+            explain(&Unusable("x".to_owned()).into(), "").0,
+            exit::UNUSABLE
+        );
+        assert_eq!(
             explain(&RunFailed("x".to_owned()).into(), "").0,
             exit::RUN_FAILED
         );
@@ -235,6 +294,46 @@ mod tests {
             explain(&Missing::new("run", "x").into(), "").0,
             exit::NOT_FOUND
         );
+    }
+
+    #[test]
+    fn what_a_server_says_does_not_drive_the_terminal() {
+        let error = anyhow::Error::from(Status::not_found("no \u{1b}]0;x\u{7}\u{9b}31m"));
+        let (_, sentence) = explain(&error, "http://x");
+        assert!(!sentence.contains(char::is_control), "{sentence:?}");
+    }
+
+    #[test]
+    fn a_token_does_not_cross_the_network_unencrypted() {
+        let check = |server: &str, token: Option<&str>, allow_plaintext| {
+            let context = Context {
+                server: server.to_owned(),
+                token: token.map(|token| auth::Secret::new(token.to_owned())),
+                allow_plaintext,
+            };
+            check_server(server, &context).map_err(|error| explain(&error, server))
+        };
+        for local in [
+            "http://127.0.0.1:8080",
+            "http://localhost:1",
+            "http://[::1]:80",
+        ] {
+            assert_eq!(check(local, Some("t"), false), Ok(()), "{local}");
+        }
+        assert_eq!(check("http://10.0.0.7:8080", None, false), Ok(()));
+        assert_eq!(check("http://10.0.0.7:8080", Some("t"), true), Ok(()));
+        for remote in [
+            "http://10.0.0.7:8080",
+            "http://localhost.example",
+            "http://[::]:1",
+        ] {
+            let (code, sentence) = check(remote, Some("t"), false).unwrap_err();
+            assert_eq!(code, exit::UNUSABLE);
+            assert!(sentence.contains("FLUMINA_ALLOW_PLAINTEXT"), "{sentence}");
+        }
+        let (code, sentence) = check("https://flumina.example", None, true).unwrap_err();
+        assert_eq!(code, exit::UNUSABLE);
+        assert!(sentence.contains("plain HTTP/2"), "{sentence}");
     }
 
     #[test]

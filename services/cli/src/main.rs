@@ -2,7 +2,7 @@
 //!
 //! Exit codes: 0 done; 1 the call failed; 2 unusable arguments; 3 the run failed or was stopped; 4 what was named
 //! does not exist; 5 the server cannot be reached; 6 a token is missing or not allowed. `flumina up` ends with 64
-//! for an unusable configuration.
+//! for an unusable configuration, and `flumina step replay` with the exit code of the step.
 
 mod args;
 mod client;
@@ -27,20 +27,16 @@ pub(crate) struct Context {
     pub(crate) server: String,
     /// FLUMINA_TOKEN: never an argument, since arguments are visible to every process of the machine.
     pub(crate) token: Option<auth::Secret>,
+    /// FLUMINA_ALLOW_PLAINTEXT=1: the token may go over a network as it is.
+    pub(crate) allow_plaintext: bool,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the command line's own environment"
-    )]
-    let token = std::env::var("FLUMINA_TOKEN")
-        .ok()
-        .filter(|token| !token.is_empty());
     let context = Context {
         server: cli.global.server.clone(),
-        token: token.map(auth::Secret::new),
+        token: variable("FLUMINA_TOKEN").map(auth::Secret::new),
+        allow_plaintext: variable("FLUMINA_ALLOW_PLAINTEXT").as_deref() == Some("1"),
     };
     match execute(cli, &context) {
         Ok(code) => code,
@@ -52,6 +48,14 @@ fn main() -> ExitCode {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the command line's own environment"
+)]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 fn execute(cli: Cli, context: &Context) -> Result<ExitCode> {
     match cli.command {
         Command::Up(up) => return commands::node::up(up, context),
@@ -59,12 +63,10 @@ fn execute(cli: Cli, context: &Context) -> Result<ExitCode> {
         Command::Backup(backup) => commands::node::backup(backup)?,
         Command::Restore(restore) => commands::node::restore(restore)?,
         Command::Completion { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "flumina",
-                &mut std::io::stdout(),
-            );
+            // Into memory first: the generator panics when the reader has gone.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "flumina", &mut script);
+            output::write(&script)?;
         }
         Command::Proto(args::Proto::Export { dir }) => {
             let count = proto::export(&dir)?;
@@ -75,16 +77,16 @@ fn execute(cli: Cli, context: &Context) -> Result<ExitCode> {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            runtime.block_on(call(remote, context, &printer))?;
+            return runtime.block_on(call(remote, context, &printer));
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// The commands that talk to a server.
-async fn call(command: Command, context: &Context, printer: &Printer) -> Result<()> {
+async fn call(command: Command, context: &Context, printer: &Printer) -> Result<ExitCode> {
     let client = Client::new(context)?;
-    match command {
+    let done = match command {
         Command::Status => commands::node::status(&client, printer).await,
         Command::Pipeline(command) => commands::pipeline::execute(command, &client, printer).await,
         Command::Experiment(command) => {
@@ -92,12 +94,13 @@ async fn call(command: Command, context: &Context, printer: &Printer) -> Result<
         }
         Command::Run(command) => commands::run::execute(command, &client, printer).await,
         Command::Artifact(command) => commands::artifact::execute(command, &client, printer).await,
-        Command::Step(command) => commands::step::execute(command, &client).await,
+        Command::Step(command) => return commands::step::execute(command, &client).await,
         Command::Up(_)
         | Command::Down(_)
         | Command::Backup(_)
         | Command::Restore(_)
         | Command::Completion { .. }
         | Command::Proto(_) => unreachable!("handled without a server"),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

@@ -49,7 +49,8 @@ impl Printer {
             .with_context(|| format!("there is no message {name}"))?;
         let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?;
         let options = SerializeOptions::new().use_proto_field_name(true);
-        Ok(dynamic.serialize_with_options(serde_json::value::Serializer, &options)?)
+        let json = dynamic.serialize_with_options(serde_json::value::Serializer, &options)?;
+        Ok(crate::values::without_fractions(json))
     }
 
     /// Prints a value as JSON or YAML.
@@ -85,13 +86,17 @@ pub(crate) fn write(bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// Columns under headings, aligned with spaces.
+/// Columns under headings, aligned with spaces; a cell is one line.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| one_line(cell)).collect())
+        .collect();
     let mut widths: Vec<usize> = headings
         .iter()
         .map(|heading| heading.chars().count())
         .collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -101,7 +106,7 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
         .iter()
         .map(|heading| (*heading).to_owned())
         .collect();
-    for row in std::iter::once(&heading).chain(rows) {
+    for row in std::iter::once(&heading).chain(&rows) {
         let mut line = String::new();
         for (width, cell) in widths.iter().zip(row) {
             line.push_str(cell);
@@ -114,27 +119,33 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Names and values, one pair a line.
+/// Names and values, one pair a line whatever the values hold.
 pub(crate) fn fields(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     pairs
         .iter()
         .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| format!("{name:width$}  {value}\n"))
+        .map(|(name, value)| format!("{name:width$}  {}\n", one_line(value)))
         .collect()
 }
 
-/// Text from a server without the control characters that would drive a terminal.
+/// Text from a server without the characters that would drive a terminal or turn the direction of writing.
 pub(crate) fn safe(text: &str) -> String {
+    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars()
         .map(|c| {
-            if c.is_control() && c != '\n' && c != '\t' {
+            if c.is_control() && c != '\n' && c != '\t' || turns(c) {
                 '\u{fffd}'
             } else {
                 c
             }
         })
         .collect()
+}
+
+/// [`safe`] text on one line.
+pub(crate) fn one_line(text: &str) -> String {
+    safe(text).replace(['\n', '\t'], " ")
 }
 
 /// `2026-01-31 12:00:00` in the local time zone; empty for none and for 1970.
@@ -218,6 +229,34 @@ mod tests {
 
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
-        assert_eq!(safe("a\u{1b}[31mb\n"), "a\u{fffd}[31mb\n");
+        assert_eq!(safe("a\u{1b}[31mb\n\u{202e}"), "a\u{fffd}[31mb\n\u{fffd}");
+    }
+
+    #[test]
+    fn cells_and_values_stay_on_their_line() {
+        let rows = vec![vec!["a\nb\tc\r".to_owned(), "d".to_owned()]];
+        assert_eq!(
+            table(&["NAME", "N"], &rows),
+            "NAME    N\na b c\u{fffd}  d\n"
+        );
+        assert_eq!(
+            fields(&[("name", "a\nid  forged".to_owned())]),
+            "name  a id  forged\n"
+        );
+    }
+
+    #[test]
+    fn whole_numbers_have_no_fraction_in_json() {
+        let printer = Printer::new(Output::Json).unwrap();
+        let parameters = serde_json::json!({"n": 2.0, "x": 2.5, "list": [1.0]});
+        let run = api_pipelines::v1::Run {
+            parameters: Some(crate::values::to_struct(parameters.as_object().unwrap())),
+            ..Default::default()
+        };
+        let json = printer.json("flumina.pipelines.v1.Run", &run).unwrap();
+        assert_eq!(
+            json["parameters"].to_string(),
+            r#"{"list":[1],"n":2,"x":2.5}"#
+        );
     }
 }

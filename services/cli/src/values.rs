@@ -8,6 +8,8 @@ use anyhow::{Context as _, Result, bail};
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 
+use crate::client::Unusable;
+
 /// A JSON object.
 pub(crate) type Object = serde_json::Map<String, serde_json::Value>;
 
@@ -58,12 +60,32 @@ pub(crate) fn fields_to_json(fields: &Struct) -> Object {
         .collect()
 }
 
+/// The largest number up to which every integer is a double of its own.
+const EXACT: u64 = 1 << 53;
+
 fn number_to_json(number: f64) -> serde_json::Value {
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    if number.fract() == 0.0 && number.abs() <= EXACT {
+    if number.fract() == 0.0 && number.abs() <= EXACT as f64 {
         return (number as i64).into();
     }
     number.into()
+}
+
+/// The same value with whole doubles as integers, as the gateway prints them.
+pub(crate) fn without_fractions(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value as Json;
+    match value {
+        Json::Number(number) if number.is_f64() => {
+            number.as_f64().map_or(Json::Number(number), number_to_json)
+        }
+        Json::Array(items) => items.into_iter().map(without_fractions).collect(),
+        Json::Object(fields) => Json::Object(
+            fields
+                .into_iter()
+                .map(|(name, value)| (name, without_fractions(value)))
+                .collect(),
+        ),
+        other => other,
+    }
 }
 
 /// Parameters from `k=v`, read by the types that the pipeline declares: text stays text, the rest is JSON.
@@ -75,22 +97,54 @@ pub(crate) fn parameters(
     for pair in pairs {
         let (name, text) = pair
             .split_once('=')
-            .with_context(|| format!("-p {pair}: expected NAME=VALUE"))?;
+            .ok_or_else(|| Unusable(format!("-p {pair}: expected NAME=VALUE")))?;
         let value = match declared_type(spec, name) {
             Some("STRING") => text.into(),
-            Some(kind) => serde_json::from_str(text).with_context(|| {
-                format!("-p {name}: `{text}` is not valid JSON for a parameter of type {kind}")
+            Some(kind) => serde_json::from_str(text).map_err(|error| {
+                Unusable(format!(
+                    "-p {name}: `{text}` is not valid JSON for a parameter of type {kind}: {error}"
+                ))
             })?,
             None => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
         };
+        if let Some(number) = inexact(&value, text) {
+            return Err(Unusable(format!(
+                "-p {name}: {number} is beyond 2^53, where the API cannot carry every integer; make it text"
+            ))
+            .into());
+        }
         if parameters
             .insert(name.to_owned(), to_proto(&value))
             .is_some()
         {
-            bail!("-p {name}: given twice");
+            return Err(Unusable(format!("-p {name}: given twice")).into());
         }
     }
     Ok(parameters)
+}
+
+/// An integer within the value that a double would change; `text` is how the value was written.
+fn inexact(value: &serde_json::Value, text: &str) -> Option<String> {
+    match value {
+        serde_json::Value::Number(number) => {
+            let beyond = match (number.as_u64(), number.as_i64()) {
+                (Some(number), _) => number > EXACT,
+                (None, Some(number)) => number.unsigned_abs() > EXACT,
+                // Larger than any integer type: the digits tell it from a double.
+                (None, None) => text
+                    .bytes()
+                    .all(|byte| byte == b'-' || byte.is_ascii_digit()),
+            };
+            beyond.then(|| text.to_owned())
+        }
+        serde_json::Value::Array(items) => items
+            .iter()
+            .find_map(|item| inexact(item, &item.to_string())),
+        serde_json::Value::Object(fields) => fields
+            .values()
+            .find_map(|item| inexact(item, &item.to_string())),
+        _ => None,
+    }
 }
 
 fn declared_type<'s>(spec: Option<&'s Object>, name: &str) -> Option<&'s str> {
@@ -211,6 +265,18 @@ platforms:
             let pairs: Vec<String> = pairs.iter().map(|pair| (*pair).to_owned()).collect();
             format!("{:#}", parameters(&pairs, Some(spec)).unwrap_err())
         };
+        let large = "beyond 2^53";
+        for pair in [
+            "n=9007199254740993",
+            "n=-9007199254740993",
+            "l=[1, [9007199254740993]]",
+            "n=123456789012345678901234",
+        ] {
+            assert!(error(&[pair]).contains(large), "{pair}");
+        }
+        for pair in ["n=9007199254740992", "n=1e300", "n=-1.5"] {
+            assert!(parameters(&[pair.to_owned()], Some(spec)).is_ok(), "{pair}");
+        }
         assert!(error(&["n"]).contains("expected NAME=VALUE"));
         assert!(error(&["n=seven"]).contains("NUMBER_INTEGER"));
         assert!(error(&["a=1", "a=2"]).contains("given twice"));

@@ -1,16 +1,20 @@
 //! Following a run: a live view of its tasks on a terminal, a line per change elsewhere.
 
 use std::collections::{BTreeMap, HashMap};
+use std::error::Error as _;
 use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use anyhow::Result;
 use api_pipelines::v1 as own;
 use own::{State, TaskKind};
+use tokio::time::Instant;
+use tonic::{Code, Status};
 
 use crate::args::Output;
 use crate::client::{Client, RunFailed};
 use crate::commands::run::log_tail;
-use crate::output::{Printer, duration, print, safe, span, write};
+use crate::output::{Printer, duration, one_line, print, safe, span, write};
 use crate::traceback;
 
 /// Tasks that the live view shows at most; the rest is counted.
@@ -61,18 +65,28 @@ fn ended(state: State) -> bool {
     }
 }
 
-/// Follows a run to its end and reports it; a run that failed is an error of its own.
+/// Follows a run to its end and reports it; a run that failed is an error of its own. A server that is away for a
+/// while, as during a restart, is waited for: the first answer of a watch is the whole state again.
 pub(crate) async fn follow(run_id: &str, client: &Client, printer: &Printer) -> Result<()> {
-    let request = own::WatchRunRequest {
-        run_id: run_id.to_owned(),
-    };
-    let mut stream = client.run_details().watch_run(request).await?.into_inner();
     let mut view = View::new(printer.form());
     let mut last = None;
-    while let Some(update) = stream.message().await? {
-        view.update(update.run.as_ref(), update.tasks)?;
-        if let Some(run) = update.run {
-            last = Some(run);
+    let mut patience = Patience::default();
+    loop {
+        let outcome = watch(run_id, client, &mut view, &mut last, &mut patience).await;
+        let finished = last
+            .as_ref()
+            .is_none_or(|run: &own::Run| ended(run.state()));
+        match outcome {
+            Ok(()) if finished => break,
+            // The server ended the stream before the run ended: it is stopping.
+            Ok(()) => {}
+            // What was never there is no restart.
+            Err(error) if finished || !is_lost(&error) => return Err(error),
+            Err(error) if patience.is_over() => return Err(error),
+            Err(_) => {}
+        }
+        if patience.pause().await {
+            view.notice("the server does not answer; waiting for it");
         }
     }
     view.finish()?;
@@ -83,6 +97,61 @@ pub(crate) async fn follow(run_id: &str, client: &Client, printer: &Printer) -> 
         printer.value(&printer.json("flumina.pipelines.v1.Run", &run)?)?;
     }
     conclude(&run, client, printer).await
+}
+
+/// One watch: until the run has ended, or the connection.
+async fn watch(
+    run_id: &str,
+    client: &Client,
+    view: &mut View,
+    last: &mut Option<own::Run>,
+    patience: &mut Patience,
+) -> Result<()> {
+    let request = own::WatchRunRequest {
+        run_id: run_id.to_owned(),
+    };
+    let mut stream = client.run_details().watch_run(request).await?.into_inner();
+    while let Some(update) = stream.message().await? {
+        *patience = Patience::default();
+        view.update(update.run.as_ref(), update.tasks)?;
+        if let Some(run) = update.run {
+            *last = Some(run);
+        }
+    }
+    Ok(())
+}
+
+/// Whether the connection ended rather than the call: the server said so, or the transport did.
+fn is_lost(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<Status>()
+        .is_some_and(|status| status.code() == Code::Unavailable || status.source().is_some())
+}
+
+/// How long a server that is away is waited for.
+#[derive(Default)]
+struct Patience {
+    tries: u32,
+    since: Option<Instant>,
+}
+
+impl Patience {
+    const LIMIT: Duration = Duration::from_secs(120);
+    const LONGEST: Duration = Duration::from_secs(5);
+
+    fn is_over(&self) -> bool {
+        self.since
+            .is_some_and(|since| since.elapsed() >= Self::LIMIT)
+    }
+
+    /// Waits before the next try; true when it is the first.
+    async fn pause(&mut self) -> bool {
+        self.since.get_or_insert_with(Instant::now);
+        let wait = Duration::from_millis(200) * 2_u32.saturating_pow(self.tries);
+        self.tries = (self.tries + 1).min(8);
+        tokio::time::sleep(wait.min(Self::LONGEST)).await;
+        self.tries == 1
+    }
 }
 
 async fn conclude(run: &own::Run, client: &Client, printer: &Printer) -> Result<()> {
@@ -174,14 +243,14 @@ impl View {
         let mut line = format!(
             "{} {} {}",
             symbol(task.state()),
-            safe(&task.path),
+            one_line(&task.path),
             state_name(task.state())
         );
         if ended(task.state()) && !took.is_empty() {
             line.push_str(&format!(" in {took}"));
         }
         if !task.message.is_empty() {
-            line.push_str(&format!(": {}", safe(&task.message)));
+            line.push_str(&format!(": {}", one_line(&task.message)));
         }
         print(&format!("{line}\n"))
     }
@@ -238,6 +307,14 @@ impl View {
         lines
     }
 
+    /// A remark beside the view, which begins anew below it.
+    fn notice(&mut self, sentence: &str) {
+        if !self.quiet {
+            self.lines = 0;
+            eprintln!("{sentence}");
+        }
+    }
+
     fn finish(&mut self) -> Result<()> {
         self.lines = 0;
         Ok(())
@@ -263,15 +340,11 @@ fn task_line(task: &own::Task, now: jiff::Timestamp, columns: usize) -> String {
         "{}{} {:28} {:>9}  {}",
         "  ".repeat(depth),
         symbol(task.state()),
-        safe(name),
+        one_line(name),
         took,
-        safe(detail)
+        one_line(detail)
     );
-    let cut: String = plain
-        .replace(['\n', '\t'], " ")
-        .chars()
-        .take(columns.max(20))
-        .collect();
+    let cut: String = plain.chars().take(columns.max(20)).collect();
     format!("\x1b[{}m{cut}\x1b[0m", colour(task.state()))
 }
 
@@ -336,11 +409,37 @@ async fn prefix_log(run_id: String, task: own::Task, attempt: i32, client: Clien
 fn prefixed(path: &str, text: &[u8]) -> Result<()> {
     let mut out = Vec::with_capacity(text.len() + 64);
     for line in text.split_inclusive(|byte| *byte == b'\n') {
-        out.extend_from_slice(format!("[{}] ", safe(path)).as_bytes());
+        out.extend_from_slice(format!("[{}] ", one_line(path)).as_bytes());
         out.extend_from_slice(line);
     }
     if out.last() != Some(&b'\n') {
         out.push(b'\n');
     }
     write(&out)
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "statuses as a server and a transport would give them"
+)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_connection_is_told_from_a_refusal() {
+        let cut = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        assert!(is_lost(&Status::from_error(Box::new(cut)).into()));
+        assert!(is_lost(&Status::unavailable("stopping").into()));
+        assert!(!is_lost(&Status::not_found("no such run").into()));
+        assert!(!is_lost(&anyhow::anyhow!("cannot write")));
+    }
+
+    #[tokio::test]
+    async fn only_the_first_pause_is_news() {
+        let mut patience = Patience::default();
+        assert!(patience.pause().await);
+        assert!(!patience.pause().await);
+        assert!(!patience.is_over());
+    }
 }

@@ -54,27 +54,9 @@ async fn upload(
         Err(error) if error.is::<Missing>() => None,
         Err(error) => return Err(error),
     };
-    let mut service = client.pipelines();
     let Some(known) = known else {
-        let version_name = version.unwrap_or_else(|| name.clone());
-        let request = kfp::CreatePipelineAndVersionRequest {
-            pipeline: Some(kfp::Pipeline {
-                name: name.clone(),
-                display_name: name,
-                description,
-                ..Default::default()
-            }),
-            pipeline_version: Some(kfp::PipelineVersion {
-                name: version_name.clone(),
-                display_name: version_name,
-                pipeline_spec,
-                ..Default::default()
-            }),
-        };
-        let created = service
-            .create_pipeline_and_version(request)
-            .await?
-            .into_inner();
+        let version = version.unwrap_or_else(|| name.clone());
+        let created = first_version(name, version, description, pipeline_spec, client).await?;
         return printer.message(PIPELINE, &created, show);
     };
     let version_name = version.unwrap_or_else(|| {
@@ -94,8 +76,38 @@ async fn upload(
             ..Default::default()
         }),
     };
+    let mut service = client.pipelines();
     let created = service.create_pipeline_version(request).await?.into_inner();
     printer.message(VERSION, &created, fields_of_version)
+}
+
+/// Makes a pipeline with its first version.
+async fn first_version(
+    name: String,
+    version_name: String,
+    description: String,
+    pipeline_spec: Option<prost_types::Struct>,
+    client: &Client,
+) -> Result<kfp::Pipeline> {
+    let request = kfp::CreatePipelineAndVersionRequest {
+        pipeline: Some(kfp::Pipeline {
+            name: name.clone(),
+            display_name: name,
+            description,
+            ..Default::default()
+        }),
+        pipeline_version: Some(kfp::PipelineVersion {
+            name: version_name.clone(),
+            display_name: version_name,
+            pipeline_spec,
+            ..Default::default()
+        }),
+    };
+    let mut service = client.pipelines();
+    Ok(service
+        .create_pipeline_and_version(request)
+        .await?
+        .into_inner())
 }
 
 async fn list(page: Page, client: &Client, printer: &Printer) -> Result<()> {
@@ -131,18 +143,7 @@ async fn list(page: Page, client: &Client, printer: &Printer) -> Result<()> {
 
 async fn get(name: &str, client: &Client, printer: &Printer) -> Result<()> {
     let pipeline = client.pipeline(name).await?;
-    let request = kfp::ListPipelineVersionsRequest {
-        pipeline_id: pipeline.pipeline_id.clone(),
-        page_size: 200,
-        sort_by: "created_at desc".to_owned(),
-        ..Default::default()
-    };
-    let versions = client
-        .pipelines()
-        .list_pipeline_versions(request)
-        .await?
-        .into_inner()
-        .pipeline_versions;
+    let versions = versions(&pipeline.pipeline_id, client).await?;
     if printer.form() != Output::Table {
         let mut json = printer.json(PIPELINE, &pipeline)?;
         let versions: Vec<serde_json::Value> = versions
@@ -167,6 +168,31 @@ async fn get(name: &str, client: &Client, printer: &Printer) -> Result<()> {
         show(&pipeline),
         table(&["VERSION", "NAME", "CREATED"], &rows)
     ))
+}
+
+/// All versions of a pipeline, newest first.
+async fn versions(pipeline_id: &str, client: &Client) -> Result<Vec<kfp::PipelineVersion>> {
+    let mut versions = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = kfp::ListPipelineVersionsRequest {
+            pipeline_id: pipeline_id.to_owned(),
+            page_size: 200,
+            page_token,
+            sort_by: "created_at desc".to_owned(),
+            ..Default::default()
+        };
+        let page = client
+            .pipelines()
+            .list_pipeline_versions(request)
+            .await?
+            .into_inner();
+        versions.extend(page.pipeline_versions);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(versions);
+        }
+    }
 }
 
 fn show(pipeline: &kfp::Pipeline) -> String {

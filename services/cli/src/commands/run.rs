@@ -9,7 +9,7 @@ use api_pipelines::v1 as own;
 
 use crate::args::{Output, Page, Run, Submit};
 use crate::client::{Client, Missing};
-use crate::output::{Printer, bytes, duration, fields, print, safe, table, time, write};
+use crate::output::{Printer, bytes, duration, fields, one_line, print, safe, table, time, write};
 use crate::{values, watch};
 
 const RUN: &str = "kubeflow.pipelines.backend.api.v2beta1.Run";
@@ -103,13 +103,13 @@ async fn submit(submit: Submit, client: &Client, printer: &Printer) -> Result<()
     };
     let created = client.runs().create_run(request).await?.into_inner();
     if !submit.watch {
-        return printer.message(RUN, &created, |run| format!("{}\n", run.run_id));
+        return printer.message(RUN, &created, |run| format!("{}\n", one_line(&run.run_id)));
     }
     if printer.form() == Output::Table {
         print(&format!(
             "run {} ({})\n",
-            safe(&created.display_name),
-            created.run_id
+            one_line(&created.display_name),
+            one_line(&created.run_id)
         ))?;
     }
     watch::follow(&created.run_id, client, printer).await
@@ -225,7 +225,7 @@ pub(crate) fn more(token: &str) -> String {
     if token.is_empty() {
         String::new()
     } else {
-        format!("\nmore: --page-token {token}\n")
+        format!("\nmore: --page-token {}\n", one_line(token))
     }
 }
 
@@ -346,7 +346,7 @@ async fn logs(
         if task.attempts.is_empty() {
             continue;
         }
-        print(&format!("=== {} ===\n", safe(&task.path)))?;
+        print(&format!("=== {} ===\n", one_line(&task.path)))?;
         stream_log(run_id, &task.task_id, false, attempt, client).await?;
     }
     Ok(())
