@@ -252,10 +252,12 @@ fn sentence(error: &anyhow::Error, server: &str) -> (u8, String) {
     match status.code() {
         Code::Unavailable => {
             let hint = "is it running? `flumina up` starts it";
-            (
-                exit::UNREACHABLE,
-                format!("cannot reach {server}: {message} ({hint})"),
-            )
+            // The connection's own error names the server; one that a server sends while it stops does not.
+            let cause = match message.contains(server) {
+                true => message.to_owned(),
+                false => format!("cannot reach {server}: {message}"),
+            };
+            (exit::UNREACHABLE, format!("{cause} ({hint})"))
         }
         Code::NotFound => (exit::NOT_FOUND, message.to_owned()),
         Code::Unauthenticated => {
@@ -294,6 +296,15 @@ mod tests {
             explain(&Missing::new("run", "x").into(), "").0,
             exit::NOT_FOUND
         );
+    }
+
+    #[test]
+    fn a_server_that_is_away_is_named_once() {
+        for message in ["cannot reach http://x", "stopping"] {
+            let error = anyhow::Error::from(Status::unavailable(message));
+            let (_, sentence) = explain(&error, "http://x");
+            assert_eq!(sentence.matches("http://x").count(), 1, "{sentence}");
+        }
     }
 
     #[test]
