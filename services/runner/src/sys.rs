@@ -1,6 +1,6 @@
 //! Every system call that the standard library does not offer, and the parts of /proc that are read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -371,6 +371,15 @@ pub(crate) fn machine() -> (u64, u64) {
     (cores * 1000, limit.map_or(total, |limit| limit.min(total)))
 }
 
+/// Which watched files grew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Grown {
+    /// Those with these watches.
+    Some(Vec<i32>),
+    /// More than the kernel could remember: any of them.
+    Any,
+}
+
 /// Tells when files grow.
 #[derive(Debug)]
 pub(crate) struct Changes {
@@ -400,17 +409,19 @@ impl Changes {
         }
     }
 
-    /// Waits for changes and returns the watches that they belong to, each once.
-    pub(crate) async fn next(&self) -> io::Result<Vec<i32>> {
+    /// Waits for changes; each watch is named once.
+    pub(crate) async fn next(&self) -> io::Result<Grown> {
         loop {
             let mut ready = self.fd.readable().await?;
-            let mut watches = HashMap::new();
+            let mut watches = HashSet::new();
+            let mut overflow = false;
             let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
             let mut reader = inotify::Reader::new(self.fd.get_ref(), &mut buffer);
             loop {
                 match reader.next() {
                     Ok(event) => {
-                        watches.insert(event.wd(), ());
+                        overflow |= event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW);
+                        watches.insert(event.wd());
                     }
                     Err(rustix::io::Errno::WOULDBLOCK) => break,
                     Err(rustix::io::Errno::INTR) => {}
@@ -418,8 +429,11 @@ impl Changes {
                 }
             }
             ready.clear_ready();
+            if overflow {
+                return Ok(Grown::Any);
+            }
             if !watches.is_empty() {
-                return Ok(watches.into_keys().collect());
+                return Ok(Grown::Some(watches.into_iter().collect()));
             }
         }
     }

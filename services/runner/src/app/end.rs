@@ -5,41 +5,62 @@ use std::sync::Arc;
 use ids::WorkloadId;
 use runtime::abort_point;
 
-use super::Runner;
 use super::run::Ending;
+use super::{LiveSet, Runner};
 use crate::domain::state::{Event, State};
+use crate::store::Record;
+
+/// An end that memory knows and the database does not yet.
+pub(super) struct Ended {
+    record: Record,
+    /// What starts instead.
+    admitted: Vec<Record>,
+}
 
 impl Runner {
     /// Records the end of a workload together with the start of what takes its place.
     pub(super) async fn end(&self, id: &WorkloadId, ending: Ending) {
-        let log_bytes = self.0.files.log_bytes(id);
-        let (record, admitted) = {
-            let mut live = self.live();
-            let Some(found) = live.workloads.get_mut(id) else {
-                return;
-            };
-            if found.record.state.ended() {
-                return;
-            }
-            let mut record = found.record.clone();
-            // Whoever asked for the end said why; the agent knows only that somebody did.
-            let stopped = record.state == State::Stopping
-                && matches!(ending.event, Event::EndStopped | Event::Lose);
-            let message = if stopped {
-                record.message.clone()
-            } else {
-                ending.message
-            };
-            if !self.advance(&mut record, ending.event, &ending.reason, &message) {
-                return;
-            }
-            record.ended_at = Some(self.0.clock.now());
-            record.log_bytes = log_bytes;
-            record.result = ending.result.map(|result| Arc::new(*result));
-            found.record = record.clone();
-            live.scheduler.release(id);
-            (record, self.admit(&mut live))
+        let ended = self.decide_end(&mut self.live(), id, ending);
+        if let Some(ended) = ended {
+            self.record_end(id, ended).await;
+        }
+    }
+
+    /// Ends a workload in memory, for a caller that holds the lock since it decided to; none when it has ended already.
+    pub(super) fn decide_end(
+        &self,
+        live: &mut LiveSet,
+        id: &WorkloadId,
+        ending: Ending,
+    ) -> Option<Ended> {
+        let found = live.workloads.get_mut(id)?;
+        if found.record.state.ended() {
+            return None;
+        }
+        let mut record = found.record.clone();
+        // Whoever asked for the end said why; the agent knows only that somebody did.
+        let stopped = record.state == State::Stopping
+            && matches!(ending.event, Event::EndStopped | Event::Lose);
+        let message = if stopped {
+            record.message.clone()
+        } else {
+            ending.message
         };
+        if !self.advance(&mut record, ending.event, &ending.reason, &message) {
+            return None;
+        }
+        record.ended_at = Some(self.0.clock.now());
+        record.log_bytes = self.0.files.log_bytes(id);
+        record.result = ending.result.map(|result| Arc::new(*result));
+        found.record = record.clone();
+        live.scheduler.release(id);
+        let admitted = self.admit(live);
+        Some(Ended { record, admitted })
+    }
+
+    /// Writes an end down and starts what takes its place.
+    pub(super) async fn record_end(&self, id: &WorkloadId, ended: Ended) {
+        let Ended { record, admitted } = ended;
         let state = record.state;
         let message = record.message.as_str();
         tracing::debug!(%id, state = state.as_str(), reason = record.reason, message, "ended");
@@ -84,7 +105,7 @@ impl Runner {
         }
     }
 
-    fn moved(&self) -> Vec<crate::store::Record> {
+    fn moved(&self) -> Vec<Record> {
         let mut live = self.live();
         let line = live.scheduler.line(100);
         let mut moved = Vec::new();

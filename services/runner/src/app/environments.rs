@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::{Plan, Runner, files, venv};
 use crate::domain::admission::{Amount, Ask};
 use crate::domain::python::{self, Wanted};
-use crate::domain::state::Event;
+use crate::domain::state::{Event, State};
 use crate::error::Error;
 
 /// The owner of builds.
@@ -187,7 +187,10 @@ impl Runner {
             let Some(live) = live.workloads.get_mut(id) else {
                 return;
             };
-            if !self.advance(&mut live.record, Event::Ready, "WAITING_IN_LINE", "") {
+            // It may have been stopped meanwhile.
+            if live.record.state != State::Preparing
+                || !self.advance(&mut live.record, Event::Ready, "WAITING_IN_LINE", "")
+            {
                 return;
             }
             live.record.notes.clone_from(&plan.notes);

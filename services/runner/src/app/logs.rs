@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ids::WorkloadId;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::{Runner, Signal};
 use crate::error::Error;
-use crate::sys::Changes;
+use crate::sys::{Changes, Grown};
 
 const CHUNK: usize = 64 * 1024;
 
@@ -28,40 +28,51 @@ pub struct Chunk {
 #[derive(Debug)]
 pub(crate) struct Growth {
     changes: Changes,
-    followers: Mutex<HashMap<i32, (Arc<Notify>, usize)>>,
+    /// Of each watched file, how often it grew.
+    counters: Mutex<HashMap<i32, watch::Sender<u64>>>,
 }
 
 impl Growth {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             changes: Changes::new()?,
-            followers: Mutex::default(),
+            counters: Mutex::default(),
         })
     }
 
-    fn add(&self, path: &Path) -> io::Result<(i32, Arc<Notify>)> {
-        let mut followers = self
-            .followers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let watch = self.changes.add(path)?;
-        let entry = followers.entry(watch).or_default();
-        entry.1 += 1;
-        Ok((watch, Arc::clone(&entry.0)))
+    fn counters(&self) -> MutexGuard<'_, HashMap<i32, watch::Sender<u64>>> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remove(&self, watch: i32) {
-        let mut followers = self
-            .followers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let Some(entry) = followers.get_mut(&watch) else {
-            return;
-        };
-        entry.1 -= 1;
-        if entry.1 == 0 {
-            followers.remove(&watch);
+    /// What is told from now on is seen by the receiver, however late it looks.
+    fn add(&self, path: &Path) -> io::Result<(i32, watch::Receiver<u64>)> {
+        let mut counters = self.counters();
+        let watch = self.changes.add(path)?;
+        let counter = counters.entry(watch).or_default();
+        Ok((watch, counter.subscribe()))
+    }
+
+    /// Ends a watch when its last follower has gone.
+    fn remove(&self, watch: i32, follower: watch::Receiver<u64>) {
+        let mut counters = self.counters();
+        drop(follower);
+        if let Some(counter) = counters.get(&watch)
+            && counter.receiver_count() == 0
+        {
+            counters.remove(&watch);
             self.changes.remove(watch);
+        }
+    }
+
+    fn tell(&self, grown: &Grown) {
+        let count = |counter: &watch::Sender<u64>| counter.send_modify(|count| *count += 1);
+        let counters = self.counters();
+        match grown {
+            Grown::Some(watches) => watches
+                .iter()
+                .filter_map(|watch| counters.get(watch))
+                .for_each(count),
+            Grown::Any => counters.values().for_each(count),
         }
     }
 }
@@ -82,7 +93,7 @@ pub struct Reading {
 #[derive(Debug)]
 struct Follow {
     signal: watch::Receiver<Signal>,
-    growth: Option<(i32, Arc<Notify>)>,
+    growth: Option<(i32, watch::Receiver<u64>)>,
 }
 
 impl Runner {
@@ -90,18 +101,7 @@ impl Runner {
     pub(crate) async fn follow_growth(self, shutdown: runtime::Shutdown) -> io::Result<()> {
         let growth = &self.0.growth;
         while let Some(watches) = shutdown.guard(growth.changes.next()).await {
-            let watches = watches?;
-            let followers = growth
-                .followers
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            for watch in watches {
-                if let Some((wake, _)) = followers.get(&watch) {
-                    // Followers look at the file before they wait again, so one stored permit for each is enough.
-                    wake.notify_waiters();
-                    wake.notify_one();
-                }
-            }
+            growth.tell(&watches?);
         }
         Ok(())
     }
@@ -204,10 +204,13 @@ impl Reading {
             return;
         };
         let grown = async {
-            match &follow.growth {
-                Some((_, wake)) => wake.notified().await,
-                None => std::future::pending().await,
+            // The counter stays while there is a follower.
+            if let Some((_, counter)) = &mut follow.growth
+                && counter.changed().await.is_ok()
+            {
+                return;
             }
+            std::future::pending().await
         };
         tokio::select! {
             () = grown => {}
@@ -219,10 +222,10 @@ impl Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        if let Some(follow) = &self.follow
-            && let Some((watch, _)) = &follow.growth
+        if let Some(follow) = self.follow.take()
+            && let Some((watch, counter)) = follow.growth
         {
-            self.runner.0.growth.remove(*watch);
+            self.runner.0.growth.remove(watch, counter);
         }
     }
 }

@@ -39,7 +39,8 @@ impl Runner {
         } else {
             why
         };
-        let (record, waits) = {
+        // What it is, is decided under the same lock: it may be about to start.
+        let (record, ended) = {
             let mut live = self.live();
             let Some(found) = live.workloads.get_mut(id) else {
                 return Ok(());
@@ -48,20 +49,20 @@ impl Runner {
             match found.record.state {
                 State::Queued | State::Preparing => {
                     live.scheduler.remove(&namespace, id);
-                    (None, true)
+                    let ending = Ending::new(Event::Stop, "STOPPED", message);
+                    (None, self.decide_end(&mut live, id, ending))
                 }
                 State::Running | State::Stopping => {
                     let mut record = found.record.clone();
                     self.advance(&mut record, Event::Stop, "STOPPING", message);
                     found.record = record.clone();
-                    (Some(record), false)
+                    (Some(record), None)
                 }
-                State::Succeeded | State::Failed | State::Stopped | State::Lost => (None, false),
+                State::Succeeded | State::Failed | State::Stopped | State::Lost => (None, None),
             }
         };
-        if waits {
-            self.end(id, Ending::new(Event::Stop, "STOPPED", message))
-                .await;
+        if let Some(ended) = ended {
+            self.record_end(id, ended).await;
         }
         let Some(record) = record else { return Ok(()) };
         self.0.store.save(std::slice::from_ref(&record)).await?;

@@ -144,6 +144,26 @@ async fn a_follower_of_a_log_sees_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_followers_of_a_log_see_every_line_as_it_comes() {
+    let dir = TempDir::new().unwrap();
+    let runner = Fixture::new(&dir).await;
+    // Each line is written when all followers have seen the one before, so a missed one would stop everything.
+    let gate = |number: usize| dir.path().join(format!("gate{number}"));
+    let line = format!(
+        "for i in 0 1 2 3 4 5 6 7 8 9; do echo line$i.; while [ ! -e {}/gate$i ]; do sleep 0.01; done; done",
+        dir.path().display()
+    );
+    runner.launch("log", shell(&line)).await;
+    for number in 0..10 {
+        let text = format!("line{number}.");
+        let followers = (0..20).map(|_| runner.logged("log", &text));
+        futures_util::future::join_all(followers).await;
+        std::fs::write(gate(number), "").unwrap();
+    }
+    assert_eq!(state(&runner.ended("log").await), pb::State::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn stop_ends_the_whole_tree() {
     let dir = TempDir::new().unwrap();
     let runner = Fixture::new(&dir).await;
