@@ -141,6 +141,36 @@ async function ownPage() {
   return { statuses, headers, download, answers };
 }
 
+/** The port for metrics, as a page of `url` reaches it at `target`: what was read and done there. */
+async function adminFrom(name, url, target) {
+  const { context, page } = await open();
+  await context.route(`http://evil.test:${adminPort}/attacks.html`, (route) =>
+    route.fulfill({ contentType: "text/html", body: "<!doctype html><body>" }));
+  const statuses = [];
+  context.on("response", (response) => {
+    const { port, pathname } = new URL(response.url());
+    if (port === adminPort && pathname !== "/attacks.html") statuses.push(response.status());
+  });
+  await page.goto(url);
+  const learned = await page.evaluate(async (target) => {
+    const tries = {
+      metrics: ["/metrics", {}],
+      "metrics, unseen": ["/metrics", { mode: "no-cors" }],
+      readiness: ["/readyz", {}],
+      "the log filter": ["/log-filter", { method: "PUT", body: "trace" }],
+    };
+    const found = {};
+    for (const [name, [path, options]] of Object.entries(tries)) {
+      const answer = await fetch(target + path, options).catch(() => null);
+      found[name] = answer?.ok ? (await answer.text()) || "done" : "nothing";
+    }
+    return found;
+  }, target);
+  await context.close();
+  return { name, learned, statuses };
+}
+
+const adminPort = new URL(input.admin).port;
 const other = `http://127.0.0.1:${sitePort}/`;
 const named = `http://localhost:${port}`;
 const rebound = `http://evil.test:${port}`;
@@ -161,7 +191,13 @@ await Promise.all([1, 2].map(async () => {
   for (let next = queue.shift(); next; next = queue.shift()) results.push(await attackFrom(...next));
 }));
 const after = await counted();
+const reboundAdmin = `http://evil.test:${adminPort}`;
+const admin = [
+  await adminFrom("another port", other, input.admin),
+  await adminFrom("a foreign name", `http://evil.test:${sitePort}/`, input.admin),
+  await adminFrom("a rebound name", `${reboundAdmin}/attacks.html`, reboundAdmin),
+];
 results.push({ name: "own", ...(await ownPage()) });
 await browser.close();
 site.close();
-console.log(JSON.stringify({ results, before, after }));
+console.log(JSON.stringify({ results, admin, before, after }));

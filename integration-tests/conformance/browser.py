@@ -111,6 +111,15 @@ def declare(server, before, found):
         equal(answers["/"], 403)
 
     @suite.test
+    def the_admin_port_tells_pages_nothing_and_obeys_none():
+        equal(len(found["admin"]), 3)
+        for page in found["admin"]:
+            equal({what for what in page["learned"].values()}, {"nothing"}, page)
+            equal({status for status in page["statuses"] if status != 403}, set(), page)
+        rebound = found["admin"][-1]
+        equal(rebound["statuses"], [403] * len(rebound["learned"]), rebound)
+
+    @suite.test
     def our_own_page_may_do_all_of_it():
         found = own["statuses"]
         equal((found["list"], found["create"], found["upload"]), (200, 200, 200))
