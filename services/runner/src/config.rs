@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::image::Rule;
 use crate::domain::quantity;
 
+const DATABASE: &str = "runner.sqlite";
+
 /// Options of the runner as a part of any process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -84,8 +86,14 @@ impl Config {
     pub fn database(&self) -> sql::Options {
         match &self.database_url {
             Some(url) => sql::Options::url(url.expose()),
-            None => sql::Options::file(&self.data_dir.join("runner.sqlite")),
+            None => sql::Options::file(&self.data_dir.join(DATABASE)),
         }
+    }
+
+    /// The file of the database; none when it is on a server or somewhere else.
+    pub(crate) fn database_file(&self) -> Option<PathBuf> {
+        let own = self.database_url.is_none();
+        own.then(|| self.data_dir.join(DATABASE))
     }
 
     /// What is wrong, as `key: what and what would be right`.

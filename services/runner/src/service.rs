@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use api_runner::v1::workload_service_server::WorkloadServiceServer;
@@ -22,6 +24,9 @@ use crate::sys;
 pub const NAME: &str = "runner";
 /// The condition of readiness that the runner sets.
 pub const READY: &str = "runner";
+
+/// The permission bit of directories that everybody may use.
+const STICKY: u32 = 0o1000;
 
 /// Where the agent's program comes from.
 #[derive(Debug, Clone)]
@@ -91,20 +96,9 @@ pub async fn build(config: Config, deps: Deps) -> Result<Service, BuildError> {
         return Err(BuildError::Config(problems));
     }
     let mut config = config;
-    fs::create_dir_all(&config.data_dir).map_err(BuildError::io(&config.data_dir))?;
-    config.data_dir =
-        fs::canonicalize(&config.data_dir).map_err(BuildError::io(&config.data_dir))?;
+    let data_lock = take_data_dir(&mut config)?;
     let dir = config.data_dir.clone();
     let ready = deps.host.readiness.condition(READY);
-    let lock_path = dir.join("runner.lock");
-    let data_lock = sys::lock(&lock_path)
-        .map_err(BuildError::io(&lock_path))?
-        .ok_or_else(|| BuildError::Locked(dir.clone()))?;
-    let workloads = dir.join("workloads");
-    fs::create_dir_all(&workloads).map_err(BuildError::io(&workloads))?;
-    let private = fs::Permissions::from_mode(0o700);
-    fs::set_permissions(&workloads, private).map_err(BuildError::io(&workloads))?;
-
     let boot_id = match &config.boot_id {
         Some(boot_id) => boot_id.clone(),
         None => sys::boot_id().map_err(BuildError::io(Path::new("the boot id")))?,
@@ -148,6 +142,57 @@ pub async fn build(config: Config, deps: Deps) -> Result<Service, BuildError> {
         host: deps.host,
         ready,
     })
+}
+
+/// Makes the data directory, for its user alone, and locks it.
+fn take_data_dir(config: &mut Config) -> Result<fs::File, BuildError> {
+    let private = |path: &Path| {
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path);
+        made.map_err(BuildError::io(path))
+    };
+    private(&config.data_dir)?;
+    config.data_dir =
+        fs::canonicalize(&config.data_dir).map_err(BuildError::io(&config.data_dir))?;
+    let dir = &config.data_dir;
+    let lock_path = dir.join("runner.lock");
+    let lock = sys::lock(&lock_path)
+        .map_err(BuildError::io(&lock_path))?
+        .ok_or_else(|| BuildError::Locked(dir.clone()))?;
+    let workloads = dir.join("workloads");
+    private(&workloads)?;
+    for path in [dir, &workloads] {
+        let mode = fs::metadata(path).map_err(BuildError::io(path))?.mode();
+        // One that everybody uses, such as /tmp, stays so.
+        if mode & STICKY == 0 {
+            set_mode(path, 0o700)?;
+        }
+    }
+    if let Some(file) = config.database_file() {
+        // Its companions get the permissions that it has.
+        let made = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&file);
+        made.map_err(BuildError::io(&file))?;
+        for end in ["", "-wal", "-shm"] {
+            let mut name = file.clone().into_os_string();
+            name.push(end);
+            let path = PathBuf::from(name);
+            if path.exists() {
+                set_mode(&path, 0o600)?;
+            }
+        }
+    }
+    Ok(lock)
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<(), BuildError> {
+    let permissions = fs::Permissions::from_mode(mode);
+    fs::set_permissions(path, permissions).map_err(BuildError::io(path))
 }
 
 impl Service {

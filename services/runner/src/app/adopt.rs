@@ -39,6 +39,7 @@ impl Runner {
         for found in waiting {
             self.take_up(found).await;
         }
+        self.measure();
         if count > 0 {
             tracing::info!(count, running = self.running(), "took up workloads");
         }

@@ -83,6 +83,7 @@ impl Runner {
 
     /// Tells watchers their new places, soon.
     pub(super) fn queue_changed(&self) {
+        self.measure();
         self.0.queue_changed.notify_one();
     }
 

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use super::{Plan, Runner, files, venv};
 use crate::domain::admission::{Amount, Ask};
 use crate::domain::python::{self, Wanted};
+use crate::domain::redact;
 use crate::domain::state::{Event, State};
 use crate::error::Error;
 
@@ -193,7 +194,7 @@ impl Runner {
             {
                 return;
             }
-            live.record.notes.clone_from(&plan.notes);
+            live.record.notes = plan.notes.iter().map(|note| redact::urls(note)).collect();
             live.plan = Arc::new(plan);
             (live.record.clone(), live.ask.clone())
         };

@@ -11,6 +11,7 @@ use runtime::abort_point;
 use super::{Live, Plan, Runner, run};
 use crate::api::validate;
 use crate::domain::admission::{Ask, Why};
+use crate::domain::redact;
 use crate::domain::state::{Event, State};
 use crate::error::Error;
 use crate::store::{Inserted, Record, Tombstone};
@@ -142,7 +143,9 @@ impl Runner {
         let answer = match inserted {
             // Nobody was told of it yet, so it can be refused still; else it fails by the same name.
             Ok(Inserted::New) => match placed {
-                Some(Err(Error::DiskFull)) if self.0.store.remove(id).await.is_ok() => {
+                Some(Err(Error::DiskFull))
+                    if self.0.store.remove(std::slice::from_ref(id)).await.is_ok() =>
+                {
                     Err(Error::DiskFull)
                 }
                 _ => return None,
@@ -196,7 +199,7 @@ impl Runner {
             state: State::Queued,
             reason: String::new(),
             message: String::new(),
-            notes: plan.notes.clone(),
+            notes: plan.notes.iter().map(|note| redact::urls(note)).collect(),
             spec: Arc::new(public(spec)),
             result: None,
             boot_id: self.0.boot_id.clone(),
@@ -306,7 +309,8 @@ fn namespace(spec: &WorkloadSpec) -> String {
     }
 }
 
-/// What anybody may read of a request: no program, no inputs, no file contents.
+/// What anybody may read of a request: no program, no inputs, no file contents, no values of variables and no passwords
+/// in URLs.
 pub(super) fn public(spec: &WorkloadSpec) -> WorkloadSpec {
     let mut public = spec.clone();
     if let Some(step) = &mut public.step {
@@ -325,6 +329,15 @@ pub(super) fn public(spec: &WorkloadSpec) -> WorkloadSpec {
     }
     for file in &mut public.files {
         file.content.clear();
+    }
+    for variable in &mut public.env {
+        variable.value.clear();
+    }
+    if let Some(python) = &mut public.python {
+        let texts = python.packages.iter_mut().chain(&mut python.index_urls);
+        for text in texts.chain([&mut python.kfp]) {
+            *text = redact::urls(text);
+        }
     }
     public
 }

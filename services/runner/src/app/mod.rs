@@ -29,6 +29,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::domain::admission::{Ask, Scheduler};
+use crate::domain::redact;
 use crate::domain::state::{self, Event};
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -38,8 +39,8 @@ use crate::sys::{self, Process};
 pub(crate) use hub::Told;
 pub(crate) use plan::Plan;
 
-/// How many ids can be changed at the same time; two with the same place wait for each other.
-const ID_LOCKS: usize = 256;
+/// How many ids, and owners, can be changed at the same time; two with the same place wait for each other.
+const LOCKS: usize = 256;
 /// The longest wait between two tries to write to the database.
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
 
@@ -62,6 +63,7 @@ pub(crate) struct Inner {
     pub(crate) interpreters: plan::Interpreters,
     live: Mutex<LiveSet>,
     id_locks: Vec<tokio::sync::Mutex<()>>,
+    owner_locks: Vec<tokio::sync::Mutex<()>>,
     hub: hub::Hub,
     growth: logs::Growth,
     environments: environments::Environments,
@@ -136,6 +138,22 @@ pub(crate) enum Stop {
     Now,
 }
 
+/// Which lock an id has.
+fn id_place(id: &WorkloadId) -> usize {
+    place(id.as_str())
+}
+
+fn place(name: &str) -> usize {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish() as usize % LOCKS
+}
+
+fn locks() -> Vec<tokio::sync::Mutex<()>> {
+    (0..LOCKS).map(|_| tokio::sync::Mutex::default()).collect()
+}
+
 impl Runner {
     pub(crate) fn new(parts: Parts) -> std::io::Result<Self> {
         let files = files::Files::new(&parts.config.data_dir);
@@ -155,9 +173,8 @@ impl Runner {
                 workloads: HashMap::new(),
                 scheduler: parts.scheduler,
             }),
-            id_locks: (0..ID_LOCKS)
-                .map(|_| tokio::sync::Mutex::default())
-                .collect(),
+            id_locks: locks(),
+            owner_locks: locks(),
             hub: hub::Hub::default(),
             growth: logs::Growth::new()?,
             environments: environments::Environments::default(),
@@ -192,11 +209,12 @@ impl Runner {
 
     /// Keeps other changes of the same id away.
     async fn lock_id(&self, id: &WorkloadId) -> tokio::sync::MutexGuard<'_, ()> {
-        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-        let mut hasher = DefaultHasher::new();
-        id.hash(&mut hasher);
-        let place = hasher.finish() as usize % ID_LOCKS;
-        self.0.id_locks[place].lock().await
+        self.0.id_locks[id_place(id)].lock().await
+    }
+
+    /// Keeps other calls of Forget for the same owner away.
+    async fn lock_owner(&self, owner: &str) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0.owner_locks[place(owner)].lock().await
     }
 
     /// Runs a task that belongs to a workload; at shutdown it is dropped, the workload goes on.
@@ -230,6 +248,7 @@ impl Runner {
     /// Tells watchers, unless something newer is known: a state must never be told after a later one. The lock is
     /// held until it is with all watchers, so that the check still holds then.
     fn publish(&self, record: Record) {
+        self.measure();
         let live = self.live();
         let newer = match live.workloads.get(&record.id) {
             Some(live) => live.record.version > record.version,
@@ -238,6 +257,13 @@ impl Runner {
         if !newer {
             self.0.hub.publish(&Arc::new(record));
         }
+    }
+
+    /// Shows how many run and wait now.
+    fn measure(&self) {
+        let live = self.live();
+        let (running, queued) = (live.scheduler.held(), live.scheduler.queued());
+        self.0.metrics.live(running, queued);
     }
 
     fn next_version(&self, last: i64) -> i64 {
@@ -251,7 +277,7 @@ impl Runner {
             Ok(state) => {
                 record.state = state;
                 record.reason = reason.to_owned();
-                record.message = message.to_owned();
+                record.message = redact::urls(message);
                 record.version = self.next_version(record.version);
                 true
             }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::files::Found;
 use super::{LiveSet, Runner, Signal, Stop};
+use crate::domain::redact;
 use crate::domain::state::{Event, State};
 use crate::error::Error;
 use crate::store::Record;
@@ -54,7 +55,8 @@ impl Ending {
         }
     }
 
-    fn from_result(result: Box<StepResult>) -> Self {
+    fn from_result(mut result: Box<StepResult>) -> Self {
+        result.message = redact::urls(&result.message);
         let event = match result.outcome() {
             Outcome::Succeeded => Event::Succeed,
             Outcome::Stopped => Event::EndStopped,

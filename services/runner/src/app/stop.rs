@@ -1,10 +1,13 @@
 //! Stop, Delete, Forget.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use ids::WorkloadId;
 use runtime::abort_point;
 
 use super::run::Ending;
-use super::{Runner, Stop, launch};
+use super::{Runner, Stop, id_place, launch};
 use crate::domain::state::{Event, State};
 use crate::error::Error;
 use crate::store::{Record, Unfinished};
@@ -79,49 +82,71 @@ impl Runner {
     /// Ends a workload, removes its files and keeps its id from ever starting.
     pub async fn delete(&self, id: WorkloadId) -> Result<(), Error> {
         let _alone = self.lock_id(&id).await;
-        self.known(&id).await?;
+        if self.known(&id).await?.is_some() {
+            return self.delete_locked(&id).await;
+        }
+        let now = self.0.clock.now();
+        self.0.store.bury_unknown(&id, "", true, now).await?;
+        Ok(())
+    }
+
+    /// Deletes a workload, if it has not been deleted meanwhile.
+    async fn delete_known(&self, id: WorkloadId) -> Result<(), Error> {
+        let _alone = self.lock_id(&id).await;
+        match self.known(&id).await? {
+            Some(_) => self.delete_locked(&id).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn delete_locked(&self, id: &WorkloadId) -> Result<(), Error> {
         let now = self.0.clock.now();
         let live = {
             let mut live = self.live();
-            live.workloads.get_mut(&id).map(|live| {
+            live.workloads.get_mut(id).map(|live| {
                 live.record.deleting = true;
                 live.record.version = self.next_version(live.record.version);
                 live.record.clone()
             })
         };
-        let stored = match &live {
-            Some(_) => None,
-            None => self.0.store.get(&id).await?,
-        };
-        let record = match (live, stored) {
-            (Some(live), _) => live,
-            (None, Some(mut stored)) => {
+        let record = match live {
+            Some(live) => live,
+            None => {
+                let Some(mut stored) = self.0.store.get(id).await? else {
+                    return Ok(());
+                };
                 stored.deleting = true;
                 stored.version = self.next_version(stored.version);
                 stored
             }
-            (None, None) => {
-                self.0.store.bury_unknown(&id, "", true, now).await?;
-                return Ok(());
-            }
         };
-        self.0.store.bury(&record, now).await?;
+        self.0
+            .store
+            .bury(std::slice::from_ref(&record), now)
+            .await?;
         abort_point("runner.delete.committed");
-        self.stop_live(&id, "it was deleted", Stop::Now).await?;
-        self.wait_ended(&id).await;
-        self.remove(&id).await
+        self.stop_live(id, "it was deleted", Stop::Now).await?;
+        self.wait_ended(id).await;
+        self.remove(id).await
     }
 
     /// Removes the files and the row of a workload that has ended.
     pub(super) async fn remove(&self, id: &WorkloadId) -> Result<(), Error> {
-        let (runner, gone) = (self.clone(), id.clone());
-        let removed = tokio::task::spawn_blocking(move || runner.0.files.remove(&gone)).await;
-        match removed {
+        self.remove_all(vec![id.clone()]).await
+    }
+
+    async fn remove_all(&self, ids: Vec<WorkloadId>) -> Result<(), Error> {
+        let (runner, gone) = (self.clone(), ids.clone());
+        let removed = tokio::task::spawn_blocking(move || {
+            let mut gone = gone.iter();
+            gone.try_for_each(|id| runner.0.files.remove(id))
+        });
+        match removed.await {
             Ok(removed) => removed?,
-            Err(error) => tracing::error!(%id, %error, "cannot remove files"),
+            Err(error) => tracing::error!(%error, "cannot remove files"),
         }
         abort_point("runner.delete.files_removed");
-        self.0.store.remove(id).await?;
+        self.0.store.remove(&ids).await?;
         Ok(())
     }
 
@@ -136,19 +161,53 @@ impl Runner {
         while signal.changed().await.is_ok() {}
     }
 
-    /// Deletes all workloads of an owner and forgets their ids.
+    /// Deletes all workloads of an owner and forgets their ids. A repeated call waits for the first.
     pub async fn forget(&self, owner: &str) -> Result<(), Error> {
+        const PAGE: u32 = 200;
+        let _alone = self.lock_owner(owner).await;
         loop {
-            let page = self.0.store.page(owner, None, false, 200).await?;
+            let page = self.0.store.owned(owner, PAGE).await?;
             if page.is_empty() {
                 break;
             }
-            for record in page {
-                self.delete(record.id).await?;
-            }
+            let rest = self.delete_ended(page).await?;
+            // All are told to end before any is waited for.
+            let deletions = rest.into_iter().map(|id| self.delete_known(id));
+            let deleted = futures_util::future::join_all(deletions).await;
+            deleted.into_iter().collect::<Result<(), Error>>()?;
         }
         self.0.store.forget(owner).await?;
         Ok(())
+    }
+
+    /// Deletes those that have ended, together; returns the others, and those that somebody else changes now.
+    async fn delete_ended(&self, records: Vec<Record>) -> Result<Vec<WorkloadId>, Error> {
+        let mut locks = HashMap::new();
+        let (mut ended, mut rest) = (Vec::new(), Vec::new());
+        for mut record in records {
+            let place = id_place(&record.id);
+            if let Entry::Vacant(entry) = locks.entry(place)
+                && let Ok(lock) = self.0.id_locks[place].try_lock()
+            {
+                entry.insert(lock);
+            }
+            let alone = locks.contains_key(&place);
+            if alone && record.ended_at.is_some() && self.live_record(&record.id).is_none() {
+                record.deleting = true;
+                record.version = self.next_version(record.version);
+                ended.push(record);
+            } else {
+                rest.push(record.id);
+            }
+        }
+        if ended.is_empty() {
+            return Ok(rest);
+        }
+        self.0.store.bury(&ended, self.0.clock.now()).await?;
+        abort_point("runner.delete.committed");
+        self.remove_all(ended.into_iter().map(|record| record.id).collect())
+            .await?;
+        Ok(rest)
     }
 
     /// Ends everything that runs or waits, and waits for it: the end of `flumina down`.

@@ -249,6 +249,16 @@ impl Scheduler {
         found
     }
 
+    /// How many have their cores and memory.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// How many wait.
+    pub fn queued(&self) -> usize {
+        self.numbers.len()
+    }
+
     /// The place in the line, from 1, and why it waits.
     pub fn position(&self, namespace: &str, id: &WorkloadId) -> Option<(u32, Why)> {
         let queue = self.queues.get(namespace)?;

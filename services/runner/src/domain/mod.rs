@@ -4,4 +4,5 @@ pub mod admission;
 pub mod image;
 pub mod python;
 pub mod quantity;
+pub mod redact;
 pub mod state;

@@ -179,6 +179,16 @@ impl Store {
         self.db.fetch_all(sql, values).await
     }
 
+    /// Some workloads of an owner, also those that are being removed.
+    pub async fn owned(&self, owner: &str, limit: u32) -> Result<Vec<Record>, Error> {
+        let mut query = Builder::new(sql::OWNED);
+        push_owner(&mut query, owner);
+        query.push(" ORDER BY id LIMIT ");
+        query.bind(i64::from(limit));
+        let (sql, values) = query.finish();
+        self.db.fetch_all(sql, values).await
+    }
+
     /// Marks an id that is not known, so that it never starts; false when a workload has it.
     pub async fn bury_unknown(
         &self,
@@ -205,26 +215,43 @@ impl Store {
             .await
     }
 
-    /// Marks a workload's id and records that its files and row are to go.
-    pub async fn bury(&self, record: &Record, now: Timestamp) -> Result<(), Error> {
+    /// Marks the ids of workloads and records that their files and rows are to go, all or nothing.
+    pub async fn bury(&self, records: &[Record], now: Timestamp) -> Result<(), Error> {
         let node = Arc::clone(&self.node);
-        let mark = args![&record.id, &record.owner, "deleted", true, now];
-        let values = update_args(record);
+        let rows: Vec<_> = records
+            .iter()
+            .map(|record| {
+                let mark = args![&record.id, &record.owner, "deleted", true, now];
+                (mark, update_args(record))
+            })
+            .collect();
         self.db
             .write(move |conn| {
                 Box::pin(async move {
                     check_fence(conn, &node).await?;
-                    conn.execute(sql::BURY, mark).await?;
-                    conn.execute(sql::UPDATE, values).await?;
+                    for (mark, values) in rows {
+                        conn.execute(sql::BURY, mark).await?;
+                        conn.execute(sql::UPDATE, values).await?;
+                    }
                     Ok(())
                 })
             })
             .await
     }
 
-    /// Removes a workload's row; its mark stays.
-    pub async fn remove(&self, id: &WorkloadId) -> Result<(), Error> {
-        self.db.execute(sql::REMOVE, args![id]).await.map(drop)
+    /// Removes the rows of workloads; their marks stay.
+    pub async fn remove(&self, ids: &[WorkloadId]) -> Result<(), Error> {
+        let ids = ids.to_vec();
+        self.db
+            .write(move |conn| {
+                Box::pin(async move {
+                    for id in ids {
+                        conn.execute(sql::REMOVE, args![&id]).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
     }
 
     /// Forgets the ids of an owner that is gone.

@@ -16,6 +16,8 @@ pub(crate) const LIVE: &str = "SELECT * FROM workloads WHERE node_id = $1 AND (e
 pub(crate) const REMOVE: &str = "DELETE FROM workloads WHERE id = $1";
 /// The beginning of a list; the builder adds conditions.
 pub(crate) const LIST: &str = "SELECT * FROM workloads WHERE NOT deleting";
+/// The same with those that are being removed.
+pub(crate) const OWNED: &str = "SELECT * FROM workloads WHERE TRUE";
 pub(crate) const COUNT_ID: &str = "SELECT COUNT(*) AS value FROM workloads WHERE id = $1";
 
 pub(crate) const TOMBSTONE: &str = "SELECT * FROM tombstones WHERE id = $1";
@@ -53,6 +55,7 @@ pub(crate) const ALL: &[&str] = &[
     LIVE,
     REMOVE,
     LIST,
+    OWNED,
     COUNT_ID,
     TOMBSTONE,
     BURY,

@@ -293,6 +293,78 @@ async fn a_deletion_waits_for_the_grace_of_a_stop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_told_of_secrets_and_the_files_are_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = TempDir::new().unwrap();
+    let data = dir.path().join("data");
+    let runner = Fixture::with(config(&data)).await;
+    let mut spec = shell("echo up");
+    spec.env = vec![step::EnvVar {
+        name: "PASSWORD".to_owned(),
+        value: "hidden".to_owned(),
+    }];
+    spec.python = Some(pb::PythonRequirements {
+        index_urls: vec!["https://me:hidden@index.example/simple".to_owned()],
+        ..Default::default()
+    });
+    runner.launch("secret", spec).await;
+    let ended = runner.ended("secret").await;
+    let seen = format!("{ended:?} {:?}", runner.get("secret").await.unwrap());
+    assert!(!seen.contains("hidden"), "{seen}");
+    assert!(seen.contains("PASSWORD") && seen.contains("https://index.example/simple"));
+    let request = pb::DescribeRequest {
+        id: "secret".to_owned(),
+    };
+    let described = runner.client.clone().describe(request).await.unwrap();
+    assert!(format!("{described:?}").contains("hidden"), "for a replay");
+    for (path, mode) in [
+        ("", 0o700),
+        ("workloads", 0o700),
+        ("runner.sqlite", 0o600),
+        ("runner.sqlite-wal", 0o600),
+    ] {
+        let meta = std::fs::metadata(data.join(path)).unwrap();
+        assert_eq!(meta.permissions().mode() & 0o777, mode, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_forget_waits_for_the_first() {
+    let dir = TempDir::new().unwrap();
+    let mut one_core = config(dir.path());
+    one_core.cores = Some(1.0);
+    let runner = Fixture::with(one_core).await;
+    for id in ["f.1", "f.2", "f.3"] {
+        runner.launch(id, shell("true")).await;
+        runner.ended(id).await;
+    }
+    let slow = "trap 'sleep 0.5; exit' TERM; echo up; while :; do sleep 0.05; done";
+    runner.launch("f.4", shell(slow)).await;
+    runner.logged("f.4", "up").await;
+    runner.launch("f.5", shell("true")).await;
+    let metrics = runner.host.metrics.encode();
+    for line in ["workloads_running 1", "workloads_queued 1"] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+    let forget = async || {
+        let request = pb::ForgetRequest {
+            owner: "tests/one".to_owned(),
+        };
+        runner.client.clone().forget(request).await.unwrap();
+        for id in ["f.1", "f.2", "f.3", "f.4", "f.5"] {
+            assert_eq!(runner.get(id).await.unwrap_err().code(), Code::NotFound);
+            assert_eq!(files_of(dir.path(), id), 0);
+        }
+        assert_eq!(survivors("f.4"), 0);
+    };
+    futures_util::join!(forget(), forget());
+    assert_eq!(
+        state(&runner.launch("f.4", shell("true")).await),
+        pb::State::Running
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn usage_and_description_of_a_running_workload() {
     let dir = TempDir::new().unwrap();
     let runner = Fixture::new(&dir).await;

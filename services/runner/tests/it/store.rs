@@ -203,8 +203,8 @@ async fn forgetting_an_owner_frees_its_ids_and_no_others() {
         store.insert(&row, request()).await.unwrap();
         row.version = 2;
         row.deleting = true;
-        store.bury(&row, now).await.unwrap();
-        store.remove(&row.id).await.unwrap();
+        store.bury(&[row.clone()], now).await.unwrap();
+        store.remove(&[row.id]).await.unwrap();
         for unknown in ["r1.2.0", "r10.1.0", "other"] {
             store
                 .bury_unknown(&id(unknown), "", false, now)
