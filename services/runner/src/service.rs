@@ -207,9 +207,10 @@ impl Service {
         supervisor.spawn(Kind::HELPER, "places", move |shutdown| {
             runner.clone().tell_places(shutdown)
         });
+        self.runner.restore().await?;
+        // Only now is it known which environments are used.
         let runner = self.runner.clone();
         supervisor.spawn(Kind::HELPER, "collect", move |_| runner.clone().collect());
-        self.runner.restore().await?;
         self.ready.ready();
         tracing::info!(node = self.runner.node_id(), "runner is ready");
         Ok(())

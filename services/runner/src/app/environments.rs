@@ -28,6 +28,8 @@ pub(crate) const OWNER: &str = "runner/environments";
 const SCRIPT: &str = include_str!("build.py");
 /// The exit code of a build that could not install kfp.
 const NO_KFP: i32 = 21;
+/// That of one that could not install pip.
+const NO_PIP: i32 = 23;
 /// How often the use of an environment is written down.
 const USE_PERIOD: Duration = Duration::from_secs(3600);
 
@@ -343,14 +345,12 @@ impl Runner {
         Ok(id)
     }
 
-    fn build_spec(
-        &self,
-        id: &WorkloadId,
-        wanted: &Wanted,
-        private: bool,
-    ) -> Result<WorkloadSpec, Error> {
+    /// The layers of an environment, as its build wants them.
+    fn layers(&self, wanted: &Wanted, private: bool) -> Result<Vec<serde_json::Value>, Error> {
+        let kfp = (!wanted.kfp.is_empty()).then_some((wanted.kfp.as_str(), true, NO_KFP));
+        let pip = private.then_some(("pip", false, NO_PIP));
         let mut layers = Vec::new();
-        let mut add = |requirement: &str, always: bool, failure: i32| -> Result<(), Error> {
+        for (requirement, always, failure) in [kfp, pip].into_iter().flatten() {
             let dir = self.layer_dir(wanted, requirement);
             let mut name = dir.clone().into_os_string();
             name.push(".requirement");
@@ -361,20 +361,22 @@ impl Runner {
             layers.push(json!({
                 "dir": dir, "requirement": requirement, "always": always, "failure": failure,
             }));
-            Ok(())
-        };
-        if !wanted.kfp.is_empty() {
-            add(&wanted.kfp, true, NO_KFP)?;
         }
-        if private {
-            add("pip", false, 23)?;
-        }
+        Ok(layers)
+    }
+
+    fn build_spec(
+        &self,
+        id: &WorkloadId,
+        wanted: &Wanted,
+        private: bool,
+    ) -> Result<WorkloadSpec, Error> {
         let config = json!({
             "dir": self.environments_dir().join(wanted.key()),
             "interpreter": wanted.interpreter,
             "minor": wanted.minor(),
             "packages": wanted.packages,
-            "layers": layers,
+            "layers": self.layers(wanted, private)?,
             "index_urls": wanted.index_urls,
             "trusted_hosts": wanted.trusted_hosts,
             "tools": self.0.config.data_dir.join("tools"),
@@ -387,18 +389,19 @@ impl Runner {
             content: content.into_bytes(),
             mode: 0o644,
         };
+        let command = Command {
+            command: vec![
+                wanted.interpreter.clone(),
+                "-I".to_owned(),
+                text("build.py"),
+                text("build.json"),
+            ],
+            args: Vec::new(),
+        };
         Ok(WorkloadSpec {
             owner: OWNER.to_owned(),
             step: Some(Step {
-                program: Some(Program::Command(Command {
-                    command: vec![
-                        wanted.interpreter.clone(),
-                        "-I".to_owned(),
-                        text("build.py"),
-                        text("build.json"),
-                    ],
-                    args: Vec::new(),
-                })),
+                program: Some(Program::Command(command)),
                 ..Step::default()
             }),
             files: vec![

@@ -157,7 +157,7 @@ impl Runner {
                         return Some(ending);
                     }
                     starts += 1;
-                    match self.start(id, placed.take()) {
+                    match self.start(id, placed.take()).await {
                         Ok(process) => last_exit = self.wait(id, &process, &mut signal).await,
                         Err(ending) => return Some(ending),
                     }
@@ -241,7 +241,7 @@ impl Runner {
     }
 
     /// Starts an agent.
-    fn start(
+    async fn start(
         &self,
         id: &WorkloadId,
         placed: Option<Result<(), Error>>,
@@ -260,7 +260,7 @@ impl Runner {
         if let Some(point) = self.0.agent_abort.as_ref().and_then(|abort| abort.next()) {
             command.env("FLUMINA_ABORT", point);
         }
-        let process = Process::spawn(&mut command, log).map_err(|error| {
+        let process = spawn(&mut command, &log).await.map_err(|error| {
             let agent = self.0.agent.display();
             let message = format!("cannot start {agent}: {error}");
             Ending::new(Event::Fail, "AGENT_NOT_STARTED", message)
@@ -371,6 +371,20 @@ impl Runner {
             }
         }
     }
+}
+
+/// Starts a program. A fork elsewhere in this process may hold the file open for writing until its exec.
+async fn spawn(command: &mut Command, log: &std::fs::File) -> std::io::Result<Process> {
+    const TRIES: u32 = 100;
+    for _ in 1..TRIES {
+        match Process::spawn(command, log.try_clone()?) {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            done => return done,
+        }
+    }
+    Process::spawn(command, log.try_clone()?)
 }
 
 /// Kills everything below an agent, which must go last: without it the others would no longer be known as its own.

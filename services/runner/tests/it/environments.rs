@@ -7,7 +7,8 @@ use api_runner::v1 as pb;
 use api_step::v1 as step;
 use tempfile::TempDir;
 
-use crate::fixture::{Fixture, command, config, shell, state};
+use crate::fixture::{Fixture, LIMIT, command, config, shell, state};
+use crate::known::dir_of;
 
 /// Packages are downloaded here.
 const LONG: Duration = Duration::from_secs(300);
@@ -161,6 +162,56 @@ async fn a_build_survives_a_restart_of_the_runner() {
     runner.shut_down().await;
     let runner = Fixture::with(with_uv(&dir)).await;
     assert_eq!(state(&ended(&runner, "w").await), pb::State::Succeeded);
+}
+
+/// The environments that are there whole.
+fn whole(dir: &TempDir) -> usize {
+    let entries = std::fs::read_dir(dir.path().join("environments")).unwrap();
+    let whole = |entry: &std::fs::DirEntry| entry.path().join("complete").exists();
+    entries.flatten().filter(whole).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_environment_is_removed_when_nothing_uses_it_any_more() {
+    let dir = TempDir::new().unwrap();
+    let runner = Fixture::with(with_uv(&dir)).await;
+    let gate = dir.path().join("gate");
+    let line = format!("while [ ! -e {} ]; do sleep 0.01; done", gate.display());
+    let mut spec = shell(&line);
+    spec.python = Some(python(&[SMALL]));
+    runner.launch("user", spec).await;
+    let is_running = |workload: &pb::Workload| state(workload) == pb::State::Running;
+    runner.until_within("user", LONG, is_running).await;
+    runner.shut_down().await;
+    // An orphan, which the same collection removes first.
+    let orphan = dir_of(dir.path(), "orphan");
+    let swept = async || {
+        testkit::eventually("the sweep", LIMIT, async || {
+            let there = orphan.exists();
+            if there { Err("it is there") } else { Ok(()) }
+        })
+        .await;
+    };
+    let mut config = with_uv(&dir);
+    config.keep_environments_days = 0;
+    std::fs::create_dir_all(&orphan).unwrap();
+    let runner = Fixture::with(config.clone()).await;
+    swept().await;
+    assert_eq!(whole(&dir), 1);
+    std::fs::write(&gate, "").unwrap();
+    assert_eq!(state(&runner.ended("user").await), pb::State::Succeeded);
+    assert_eq!(whole(&dir), 1);
+    runner.shut_down().await;
+    let runner = Fixture::with(config).await;
+    testkit::eventually("the environment is removed", LIMIT, async || {
+        let count = whole(&dir);
+        if count == 0 { Ok(()) } else { Err(count) }
+    })
+    .await;
+    assert!(
+        runner.log("user").await.is_empty(),
+        "what has ended keeps its files"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ use tonic_types::StatusExt as _;
 use crate::fixture::{Fixture, config, shell, state};
 
 /// The directory of a workload.
-fn dir_of(data: &Path, id: &str) -> PathBuf {
+pub(crate) fn dir_of(data: &Path, id: &str) -> PathBuf {
     let add = |sum: u8, byte| sum.wrapping_mul(31).wrapping_add(byte);
     let sum = id.bytes().fold(0, add);
     data.join(format!("workloads/{sum:02x}/{id}"))

@@ -162,7 +162,7 @@ async fn a_runner_killed_at_any_point_neither_loses_nor_repeats_a_step() {
         let count = dir.path().join("count");
         let line = format!("echo x >> {}; echo logged", count.display());
         let launch = pb::LaunchRequest {
-            id: "w".to_owned(),
+            id: "killed".to_owned(),
             spec: Some(shell(&line)),
         };
         let mut server = Server::start(dir.path(), Some(point));
@@ -174,13 +174,15 @@ async fn a_runner_killed_at_any_point_neither_loses_nor_repeats_a_step() {
         if touches_end {
             client
                 .stop(pb::StopRequest {
-                    id: "w".to_owned(),
+                    id: "killed".to_owned(),
                     reason: String::new(),
                 })
                 .await
                 .ok();
             client
-                .delete(pb::DeleteRequest { id: "w".to_owned() })
+                .delete(pb::DeleteRequest {
+                    id: "killed".to_owned(),
+                })
                 .await
                 .ok();
         }
@@ -193,7 +195,9 @@ async fn a_runner_killed_at_any_point_neither_loses_nor_repeats_a_step() {
         let mut client = server.client().await;
         let again = client.launch(launch).await.unwrap().into_inner();
         let ended = testkit::eventually(point, LIMIT, async || {
-            let request = pb::GetRequest { id: "w".to_owned() };
+            let request = pb::GetRequest {
+                id: "killed".to_owned(),
+            };
             match client.clone().get(request).await {
                 Ok(found) if found.get_ref().ended_at.is_some() => Ok(Some(found.into_inner())),
                 Ok(found) => Err(format!("{found:?}")),
@@ -211,7 +215,7 @@ async fn a_runner_killed_at_any_point_neither_loses_nor_repeats_a_step() {
             .as_ref()
             .is_some_and(|ended| ended.state() == pb::State::Succeeded);
         assert!(!succeeded || ran == "x\n", "{point}: {ended:?}");
-        assert!(again.id == "w" && survivors("w") == 0, "{point}");
+        assert!(again.id == "killed" && survivors("killed") == 0, "{point}");
     }
 }
 
