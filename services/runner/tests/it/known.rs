@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::fixture::{Fixture, config, shell, state};
+use crate::fixture::{Fixture, LIMIT, config, shell, state};
 
 /// The directory of a workload.
 pub(crate) fn dir_of(data: &Path, id: &str) -> PathBuf {
@@ -58,7 +58,15 @@ async fn a_launch_that_starts_nothing_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_a_launch_until_there_is_room() {
     let dir = TempDir::new().unwrap();
+    let orphan = dir_of(dir.path(), "orphan");
+    std::fs::create_dir_all(&orphan).unwrap();
     let runner = Fixture::new(&dir).await;
+    // What is made from here on is not swept away.
+    testkit::eventually("the sweep", LIMIT, async || {
+        let there = orphan.exists();
+        if there { Err("it is there") } else { Ok(()) }
+    })
+    .await;
     let place = dir_of(dir.path(), "full");
     std::fs::create_dir_all(&place).unwrap();
     symlink("/dev/full", place.join("assignment.new")).unwrap();
