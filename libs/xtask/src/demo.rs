@@ -22,6 +22,7 @@ const PIPELINE: &str = "examples/pipelines/breast_cancer.py";
 struct Demo {
     flumina: PathBuf,
     data: PathBuf,
+    log: PathBuf,
     /// With uv in front, for the environments of steps.
     path: OsString,
 }
@@ -36,12 +37,15 @@ pub(crate) fn run(workspace: &Workspace, stop: bool) -> Result<()> {
 
     println!("preparing Python with the kfp SDK");
     let env = setup::prepare(workspace, Need::Demo)?;
+    let folder = workspace::xdg("XDG_DATA_HOME", ".local/share")?.join("flumina-demo");
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let demo = Demo {
         flumina: workspace.binary("debug", "flumina"),
-        data: workspace::xdg("XDG_DATA_HOME", ".local/share")?.join("flumina-demo"),
+        // A data directory holds nothing but what Flumina put there.
+        data: folder.join("data"),
+        log: folder.join("demo.log"),
         path: env.path()?,
     };
-    fs::create_dir_all(&demo.data).with_context(|| demo.data.display().to_string())?;
     demo.down()?;
     let url = demo.up()?;
     println!("Flumina is ready at {url}\n");
@@ -78,7 +82,7 @@ impl Demo {
 
     /// Starts Flumina in the background and returns its address once it is ready.
     fn up(&self) -> Result<String> {
-        let log = self.data.join("demo.log");
+        let log = &self.log;
         let mut child = self
             .command()
             .args(["up", "--listen", "127.0.0.1:0", "--data-dir"])
@@ -87,7 +91,7 @@ impl Demo {
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(File::create(&log).with_context(|| log.display().to_string())?)
+            .stderr(File::create(log).with_context(|| log.display().to_string())?)
             .spawn()
             .with_context(|| format!("cannot start {}", self.flumina.display()))?;
         match ready(&mut child) {
@@ -96,7 +100,7 @@ impl Demo {
                 drop(child.kill());
                 bail!(
                     "Flumina did not start; its log says\n{}",
-                    fs::read_to_string(&log).unwrap_or_default()
+                    fs::read_to_string(log).unwrap_or_default()
                 )
             }
         }
@@ -162,11 +166,12 @@ impl Demo {
     fn farewell(&self, url: &str, run: &str) {
         let flumina = self.flumina.display();
         let data = self.data.display();
+        let log = self.log.display();
         println!(
             "
 Flumina keeps running at {url}
   artifacts      {data}/artifacts
-  its own log    {data}/demo.log
+  its own log    {log}
   a step's log   {flumina} run logs {run} train-forest --server {url}
   replay a step  {flumina} step replay {run} train-forest --server {url}
   stop           {flumina} down --data-dir {data}"
