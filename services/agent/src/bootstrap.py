@@ -3,6 +3,7 @@
 usage: bootstrap.py EXECUTOR_INPUT_FILE SOURCE_FILE FUNCTION [--pdb]
 """
 
+import gc
 import importlib
 import importlib.util
 import os
@@ -24,6 +25,8 @@ def main():
     debug = sys.argv[4:] == ["--pdb"]
     with open(input_file, encoding="utf-8") as file:
         executor_input = file.read()
+    # Packages are compiled already, and the source file is read once: its bytecode would be written for nobody.
+    sys.dont_write_bytecode = True
     # As `python -m` would have it: the working directory comes first, not the one of this file.
     sys.path[0] = os.getcwd()
     sys.argv = [
@@ -35,12 +38,16 @@ def main():
         "--function_to_execute",
         function,
     ]
+    # The executor's imports leave no garbage to look for, and looking takes as long as some of them.
+    gc.disable()
     package = "kfp.dsl"
     if importlib.util.find_spec("kfp.dsl.executor_main") is None:
         # SDK 2.0.
         package = "kfp.components"
     module = f"{package}.executor_main"
     take_uris_for_paths(f"{package}.types.artifact_types")
+    importlib.import_module(f"{package}.executor")
+    gc.enable()
     if not debug:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         return
