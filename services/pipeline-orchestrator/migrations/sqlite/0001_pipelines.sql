@@ -161,7 +161,7 @@ CREATE TABLE sequences (
     name TEXT NOT NULL PRIMARY KEY,
     next BIGINT NOT NULL
 );
-INSERT INTO sequences (name, next) VALUES ('tasks', 1), ('artifacts', 1), ('epoch', 0);
+INSERT INTO sequences (name, next) VALUES ('ids', 1), ('epoch', 0);
 
 -- What a mutation answered, for a caller that repeats it.
 CREATE TABLE idempotency (

@@ -20,7 +20,6 @@ mod tests;
 pub use idempotency::{CallKey, Known};
 pub use lists::Page;
 pub use relocate::relocate;
-pub use sequences::Sequence;
 
 /// The schema, for [`::sql::Db::open`].
 pub fn migrations() -> ::sql::Migrations {

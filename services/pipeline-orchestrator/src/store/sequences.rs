@@ -4,23 +4,10 @@ use sql::{Conn, Error, args};
 
 use super::sql as text;
 
-/// What is numbered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sequence {
-    /// Tasks.
-    Tasks,
-    /// Artifacts.
-    Artifacts,
-}
-
-/// Takes `count` numbers that nobody else gets and returns the first.
-pub(crate) async fn take(conn: &mut Conn, sequence: Sequence, count: i64) -> Result<i64, Error> {
-    let name = match sequence {
-        Sequence::Tasks => "tasks",
-        Sequence::Artifacts => "artifacts",
-    };
+/// Takes `count` ids of tasks and artifacts that nobody else gets and returns the first.
+pub(crate) async fn take(conn: &mut Conn, count: i64) -> Result<i64, Error> {
     let next: i64 = conn
-        .fetch_one(text::TAKE_NUMBERS, args![name, count])
+        .fetch_one(text::TAKE_NUMBERS, args!["ids", count])
         .await?;
     Ok(next - count)
 }

@@ -2,7 +2,7 @@
 
 use sql::Db;
 
-use crate::store::{Sequence, sequences};
+use crate::store::sequences;
 
 /// What is reserved beyond the present need.
 const BLOCK: i64 = 1000;
@@ -24,9 +24,7 @@ impl Numbers {
         }
         let size = count.saturating_add(BLOCK);
         let first: i64 = db
-            .write(move |conn| {
-                Box::pin(async move { sequences::take(conn, Sequence::Tasks, size).await })
-            })
+            .write(move |conn| Box::pin(async move { sequences::take(conn, size).await }))
             .await?;
         (self.next, self.end) = (first, first + size);
         Ok(())

@@ -311,9 +311,7 @@ async fn blocks_of_numbers_do_not_overlap() {
             let db = opened.db.clone();
             async move {
                 write(&db, move |conn| {
-                    Box::pin(async move {
-                        sequences::take(conn, sequences::Sequence::Tasks, count).await
-                    })
+                    Box::pin(async move { sequences::take(conn, count).await })
                 })
                 .await
             }
