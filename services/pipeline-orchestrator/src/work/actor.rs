@@ -125,7 +125,7 @@ async fn give_up(engine: &Inner, run: RunId, error: &str) {
     if let Err(error) = written {
         tracing::warn!(%run, error = aip::chain(&error), "a run cannot be ended");
     }
-    engine.watchers.changed(run);
+    engine.watchers.changed(run, true);
 }
 
 async fn drive(
@@ -141,7 +141,7 @@ async fn drive(
     };
     if record.deleting {
         cleanup::remove(engine, &record).await?;
-        engine.watchers.changed(run);
+        engine.watchers.changed(run, true);
         return Ok(());
     }
     if record.run.status.ended() {
@@ -167,7 +167,7 @@ async fn drive(
                 return Ok(());
             };
             cleanup::remove(engine, &record).await?;
-            engine.watchers.changed(run);
+            engine.watchers.changed(run, true);
             return Ok(());
         }
     }
@@ -354,7 +354,8 @@ impl<'e> Actor<'e> {
             runtime::abort_point("orchestrator.step.computed");
             self.commit(pending).await?;
             runtime::abort_point("orchestrator.step.committed");
-            self.engine.watchers.changed(self.state.run.id);
+            let ended = self.state.run.status.ended();
+            self.engine.watchers.changed(self.state.run.id, ended);
         }
         self.perform(effects)
     }

@@ -123,7 +123,7 @@ impl RunEngine {
     }
 
     /// Changes of a run from now on.
-    pub(crate) fn subscribe(&self, run: RunId) -> tokio::sync::watch::Receiver<()> {
+    pub(crate) fn subscribe(&self, run: RunId) -> tokio::sync::watch::Receiver<super::News> {
         self.0.watchers.subscribe(run)
     }
 

@@ -12,6 +12,7 @@ mod watchers;
 use ids::RunId;
 
 pub use engine::{Deps, RunEngine};
+pub(crate) use watchers::News;
 
 /// Whoever brings runs forward. It reads what is to be done from the store, so a wake-up says only where to look; one
 /// that is lost is made up for when the service starts again.

@@ -8,23 +8,30 @@ use tokio::sync::watch;
 
 /// The changes of all runs that somebody looks at; cloning shares them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Watchers(Arc<Mutex<HashMap<RunId, watch::Sender<()>>>>);
+pub(crate) struct Watchers(Arc<Mutex<HashMap<RunId, watch::Sender<News>>>>);
+
+/// What is said of a run that changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct News {
+    /// Nothing more comes.
+    pub(crate) ended: bool,
+}
 
 impl Watchers {
     /// Changes of a run from now on.
-    pub(crate) fn subscribe(&self, run: RunId) -> watch::Receiver<()> {
+    pub(crate) fn subscribe(&self, run: RunId) -> watch::Receiver<News> {
         let mut senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         senders
             .entry(run)
-            .or_insert_with(|| watch::channel(()).0)
+            .or_insert_with(|| watch::channel(News::default()).0)
             .subscribe()
     }
 
-    /// Says that a run changed.
-    pub(crate) fn changed(&self, run: RunId) {
+    /// Says that a run changed, and whether that was its end.
+    pub(crate) fn changed(&self, run: RunId, ended: bool) {
         let mut senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = senders.get(&run)
-            && sender.send(()).is_err()
+            && sender.send(News { ended }).is_err()
         {
             senders.remove(&run);
         }

@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 use super::{Flumina, status};
 use crate::domain::Task;
 use crate::error::{Error, SERVICE};
+use crate::work::News;
 
 /// The attempt that is asked for: the number, or the newest for 0. 0 again when there is none yet.
 pub(super) fn attempt(task: &Task, number: i32) -> Result<u32, Error> {
@@ -39,7 +40,7 @@ pub(super) fn runner_status(refused: &Status) -> Status {
 struct Logs {
     flumina: Flumina,
     context: rpc::Context,
-    changes: Receiver<()>,
+    changes: Receiver<News>,
     run: RunId,
     task: TaskId,
     /// The attempt that is read; 0 while there is none.

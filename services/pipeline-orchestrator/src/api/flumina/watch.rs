@@ -1,5 +1,7 @@
 //! A run and its tasks as they change: state, not deltas, so a reader that is slow only skips.
 
+use std::time::Duration;
+
 use api_pipelines::v1 as own;
 use futures_util::Stream;
 use futures_util::stream::unfold;
@@ -14,13 +16,17 @@ use super::{render, status};
 use crate::domain::{RunRecord, Task, TaskKind};
 use crate::error::Error;
 use crate::store::tasks;
+use crate::work::News;
 
 /// Tasks of one message at most.
 const PART: u32 = 500;
+/// Changes that come within this time are told together: the end of a step and the start of the next are one message.
+/// The end of the run does not wait.
+const TOGETHER: Duration = Duration::from_millis(10);
 
 struct Watch {
     db: Db,
-    changes: Receiver<()>,
+    changes: Receiver<News>,
     run: RunId,
     /// The newest task that was sent, by (version, id).
     after: (i64, TaskId),
@@ -28,13 +34,15 @@ struct Watch {
     sent: Option<i64>,
     /// The parameters with their defaults, once the root task is there.
     parameters: Option<Map<String, Value>>,
+    /// Everything up to the last change that was noticed is sent.
+    caught_up: bool,
     done: bool,
 }
 
 /// The state of a run now, then whenever it changed; ends with the run.
 pub(super) fn stream(
     db: Db,
-    changes: Receiver<()>,
+    changes: Receiver<News>,
     run: RunId,
 ) -> impl Stream<Item = Result<own::WatchRunResponse, Status>> + Send {
     let watch = Watch {
@@ -44,6 +52,7 @@ pub(super) fn stream(
         after: (-1, TaskId(0)),
         sent: None,
         parameters: None,
+        caught_up: false,
         done: false,
     };
     unfold(watch, |mut watch| async move {
@@ -63,6 +72,9 @@ impl Watch {
     /// The next message; none when there is nothing more to come.
     async fn next(&mut self) -> Result<Option<own::WatchRunResponse>, Error> {
         loop {
+            if self.caught_up && !self.changed().await {
+                return Ok(None);
+            }
             // Seen before reading, so that a change during the read is not missed.
             self.changes.mark_unchanged();
             let (record, changed) = match self.read().await {
@@ -70,13 +82,10 @@ impl Watch {
                 Err(Error::NotFound { .. }) if self.sent.is_some() => return Ok(None),
                 other => other?,
             };
-            let ended = record.run.status.ended();
-            let full = changed.len() == PART as usize;
+            self.caught_up = changed.len() < PART as usize;
+            self.done = record.run.status.ended() && self.caught_up;
             if changed.is_empty() && self.sent == Some(record.run.version) {
-                if ended {
-                    return Ok(None);
-                }
-                if self.changes.changed().await.is_err() {
+                if self.done {
                     return Ok(None);
                 }
                 continue;
@@ -85,9 +94,18 @@ impl Watch {
                 self.after = (last.version, last.id);
             }
             self.sent = Some(record.run.version);
-            self.done = ended && !full;
             return Ok(Some(self.message(&record, &changed)));
         }
+    }
+
+    /// Waits for a change and those that follow it at once; false when none comes any more.
+    async fn changed(&mut self) -> bool {
+        if self.changes.changed().await.is_err() {
+            return false;
+        }
+        let end = self.changes.wait_for(|news| news.ended);
+        drop(tokio::time::timeout(TOGETHER, end).await);
+        true
     }
 
     async fn read(&self) -> Result<(RunRecord, Vec<Task>), Error> {
