@@ -72,13 +72,20 @@ pub(super) fn pause(failures: u32) -> Duration {
     }
 }
 
+/// A sleep of no time would still last until the timer's next tick.
+async fn wait(pause: Duration) {
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
+    }
+}
+
 async fn launch_call(
     engine: &Inner,
     request: runner::LaunchRequest,
     effect: Effect,
     pause: Duration,
 ) -> Answer {
-    tokio::time::sleep(pause).await;
+    wait(pause).await;
     let Ok(workload_id) = request.id.parse::<WorkloadId>() else {
         return Answer::Nothing;
     };
@@ -125,7 +132,7 @@ async fn stop_call(
     effect: Effect,
     pause: Duration,
 ) -> Answer {
-    tokio::time::sleep(pause).await;
+    wait(pause).await;
     let context = rpc::Context::background("pipeline-orchestrator");
     runtime::abort_point("orchestrator.stop.sent");
     match engine
@@ -141,7 +148,7 @@ async fn stop_call(
 }
 
 async fn find_call(engine: &Inner, effect: Effect, pause: Duration) -> Answer {
-    tokio::time::sleep(pause).await;
+    wait(pause).await;
     let Effect::FindArtifact {
         task,
         uri,
