@@ -35,6 +35,7 @@ pub struct Conn(pub(crate) Inner);
 pub(crate) enum Inner {
     Sqlite(PoolConnection<Sqlite>),
     SqliteTx(Transaction<'static, Sqlite>),
+    Postgres(PoolConnection<Postgres>),
     PostgresTx(Transaction<'static, Postgres>),
 }
 
@@ -48,13 +49,14 @@ impl Conn {
         match &mut self.0 {
             Inner::Sqlite(conn) => Raw::Sqlite(conn),
             Inner::SqliteTx(tx) => Raw::Sqlite(tx),
+            Inner::Postgres(conn) => Raw::Postgres(conn),
             Inner::PostgresTx(tx) => Raw::Postgres(tx),
         }
     }
 
     /// Whether the database is PostgreSQL, for the rare place where more than text differs.
     pub fn postgres(&self) -> bool {
-        matches!(self.0, Inner::PostgresTx(_))
+        matches!(self.0, Inner::Postgres(_) | Inner::PostgresTx(_))
     }
 
     /// Runs a statement and returns how many rows it changed.

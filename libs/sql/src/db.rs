@@ -99,6 +99,8 @@ impl Db {
         migrate_sqlite(&writer, migrator).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(readers.max(1))
+            // A file does not go away, and asking it first is one more exchange with the thread that holds it.
+            .test_before_acquire(false)
             .connect_lazy_with(options.pragma("query_only", "1"));
         let conn = writer.acquire().await.map_err(Error::from_sqlx)?;
         let (queue, jobs) = mpsc::unbounded_channel();
@@ -160,13 +162,22 @@ impl Db {
         inner.map(Conn).map_err(Error::from_sqlx)
     }
 
+    /// A connection for one query, which is consistent in itself.
+    async fn single(&self) -> Result<Conn, Error> {
+        let inner = match &self.0 {
+            Backend::Sqlite { readers, .. } => readers.acquire().await.map(Inner::Sqlite),
+            Backend::Postgres { pool } => pool.acquire().await.map(Inner::Postgres),
+        };
+        inner.map(Conn).map_err(Error::from_sqlx)
+    }
+
     /// Runs one query and returns all its rows.
     pub async fn fetch_all<T: FromRow>(
         &self,
         sql: impl Into<Sql>,
         args: Vec<Value>,
     ) -> Result<Vec<T>, Error> {
-        self.reader().await?.fetch_all(sql, args).await
+        self.single().await?.fetch_all(sql, args).await
     }
 
     /// Runs one query and returns its first row, if there is one.
@@ -175,7 +186,7 @@ impl Db {
         sql: impl Into<Sql>,
         args: Vec<Value>,
     ) -> Result<Option<T>, Error> {
-        self.reader().await?.fetch_optional(sql, args).await
+        self.single().await?.fetch_optional(sql, args).await
     }
 
     /// Runs one query that has exactly one row.
@@ -184,7 +195,7 @@ impl Db {
         sql: impl Into<Sql>,
         args: Vec<Value>,
     ) -> Result<T, Error> {
-        self.reader().await?.fetch_one(sql, args).await
+        self.single().await?.fetch_one(sql, args).await
     }
 
     /// Runs one statement as a write of its own and returns how many rows it changed.
