@@ -102,9 +102,10 @@ impl Runner {
         } else {
             record.reason = Why::Line.reason().to_owned();
         }
-        // The directory is made while the row is on its way to the disk.
+        // The directory is made while the row is on its way to the disk, which whoever writes must be let begin with.
         let (inserted, placed) =
             futures_util::future::join(self.0.store.insert(&record, spec.encode_to_vec()), async {
+                tokio::task::yield_now().await;
                 admitted.then(|| self.place(&id, &spec, &plan))
             })
             .await;

@@ -94,6 +94,7 @@ impl Runner {
         }
         let all: Vec<Record> = changed.iter().chain(&admitted).cloned().collect();
         let (committed, placed) = futures_util::future::join(self.commit(&all), async {
+            tokio::task::yield_now().await;
             admitted
                 .iter()
                 .map(|record| self.place_live(&record.id))
