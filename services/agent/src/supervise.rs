@@ -141,7 +141,7 @@ impl<'a> Supervisor<'a> {
         // The peak is at most the limit until the step is ended, so whatever exceeds the limit was counted exactly.
         let memory = self.tree.memory(self.peak);
         self.peak = self.peak.max(memory);
-        self.interval = (self.interval * 3 / 2).min(SLOWEST_SAMPLE);
+        self.interval = (self.interval * 2).min(SLOWEST_SAMPLE);
         let after = sys::monotonic();
         self.next_sample = after + self.interval.max((after - now) * SAMPLE_SHARE);
         if self.limits.memory > 0 && memory > self.limits.memory && self.cause.is_none() {
