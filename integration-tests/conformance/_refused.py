@@ -5,13 +5,6 @@ from _pipelines import constant, surroundings
 from kfp import dsl
 
 
-@refused("condition-1", "triggerPolicy.condition")
-@dsl.pipeline(name="refused-if")
-def refused_if(flag: bool = True):
-    with dsl.If(flag == True):  # noqa: E712
-        constant(value=1)
-
-
 @refused("for-loop-", "parameterIterator")
 @dsl.pipeline(name="refused-loop")
 def refused_loop():
@@ -23,39 +16,6 @@ def refused_loop():
 @dsl.pipeline(name="refused-retry")
 def refused_retry():
     constant(value=1).set_retry(num_retries=2)
-
-
-@refused("constant", "triggerPolicy.strategy")
-@dsl.pipeline(name="refused-exit")
-def refused_exit():
-    with dsl.ExitHandler(constant(value=0)):
-        constant(value=1)
-
-
-@dsl.component
-def told(status: dsl.PipelineTaskFinalStatus) -> str:
-    return status.state
-
-
-@refused("told", "taskFinalStatus")
-@dsl.pipeline(name="refused-final-status")
-def refused_final_status():
-    with dsl.ExitHandler(told()):
-        constant(value=1)
-
-
-@dsl.pipeline(name="refused-deep-inner")
-def refused_deep_inner(flag: bool = True):
-    with dsl.If(flag == True):  # noqa: E712
-        constant(value=1)
-
-
-@refused("condition-1", "comp-refused-deep-inner")
-@dsl.pipeline(name="refused-deep")
-def refused_deep():
-    refused_deep_inner()
-
-
 
 
 try:

@@ -10,6 +10,7 @@
 
 mod decode;
 mod document;
+mod expression;
 mod features;
 mod graph;
 mod json;
@@ -22,6 +23,7 @@ mod values;
 mod yaml;
 
 pub use document::{Document, Error, MAX_BYTES, MAX_DEPTH, MAX_NODES, parse};
+pub use expression::{ExpressionError, Scope, check_expression, condition, explain, select};
 pub use features::{Features, notes, unsupported};
 pub use placeholder::{MissingInput, substitute};
 pub use plan::*;

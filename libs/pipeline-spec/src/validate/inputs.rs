@@ -210,6 +210,12 @@ impl Reader<'_> {
                 return None;
             }
         };
+        if !selector.is_empty()
+            && let Err(error) = crate::check_expression(&selector)
+        {
+            let at = format!("{}.parameterExpressionSelector", self.at);
+            faults.add(at, error.to_string());
+        }
         // What a selector picks has a type of its own, known only when it is there.
         if selector.is_empty() {
             self.check_type(&value, given, faults);

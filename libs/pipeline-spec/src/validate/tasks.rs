@@ -82,6 +82,13 @@ pub(super) fn read(
         task.dependencies.extend(inputs.producers);
         task.dependencies.retain(|name| seen.insert(name.clone()));
     }
+    let exits = |task: &Task| task.trigger.strategy == Strategy::AllCompleted;
+    if !tasks.is_empty() && tasks.values().all(exits) {
+        faults.add(
+            format!("{at}.tasks"),
+            "the group has nothing but exit tasks; at least one task must start by itself",
+        );
+    }
     for (name, task) in &tasks {
         check_iterator(&format!("{at}.tasks.{name}"), task, scope, faults);
     }
@@ -192,6 +199,11 @@ fn trigger(at: &str, spec: &PipelineTaskSpec, scope: &Scope<'_>, faults: &mut Fa
             format!("{at}.triggerPolicy.condition"),
             "an importer cannot have a condition; put it into a condition group",
         );
+    }
+    if !policy.condition.is_empty()
+        && let Err(error) = crate::check_expression(&policy.condition)
+    {
+        faults.add(format!("{at}.triggerPolicy.condition"), error.to_string());
     }
     Trigger {
         condition: policy.condition,

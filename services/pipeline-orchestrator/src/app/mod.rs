@@ -15,6 +15,7 @@ use sql::{BoxFuture, Conn, Db};
 
 pub use pipelines::{NewPipeline, NewVersion, TagChange};
 pub use plans::Plans;
+pub(crate) use plans::features;
 pub use roots::Roots;
 pub use runs::{NewRun, NewSource, RunDetails};
 

@@ -94,7 +94,14 @@ impl Plans {
 
 /// What the engine executes: see [`pipeline_spec::unsupported`].
 pub(crate) fn features() -> Features {
-    Features::default()
+    Features {
+        conditions: true,
+        exit_strategies: true,
+        final_status: true,
+        one_of: true,
+        selectors: true,
+        ..Features::default()
+    }
 }
 
 /// What a plan asks for and the engine does not execute yet.

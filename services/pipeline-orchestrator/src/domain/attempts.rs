@@ -121,10 +121,7 @@ impl Engine<'_> {
         let is_lost = |attempt: &&Attempt| attempt.status == AttemptStatus::Lost;
         let lost = task.body.attempts.iter().filter(is_lost).count();
         let budget = self.state.run.body.lost_budget;
-        let group_failed = match task.parent {
-            Some(parent) => self.state.task(parent)?.body.failed_child.is_some(),
-            None => false,
-        };
+        let group_failed = self.state.stopped_by_failure(task)?;
         let running = self.state.run.status == RunStatus::Running;
         if running && !group_failed && lost <= budget as usize {
             self.act(id, TaskAction::Repeat)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ids::TaskId;
 use pipeline_spec::plan::{Body, Component, Dag, Executor, OutputSelector, Plan};
 
+use super::condition;
 use super::engine::Engine;
 use super::event::StepError;
 use super::model::{Entered, Outputs, Task, TaskBody};
@@ -34,7 +35,7 @@ impl Engine<'_> {
         self.open_group(id)
     }
 
-    /// Starts a task whose dependencies have all succeeded.
+    /// Starts a task whose dependencies have all ended as it wants it, unless its condition says otherwise.
     pub(super) fn begin(&mut self, id: TaskId) -> Result<(), StepError> {
         let task = self.state.task(id)?;
         // A failure, or the end of the run, may have come between.
@@ -42,14 +43,21 @@ impl Engine<'_> {
             return Ok(());
         }
         let kind = task.kind;
-        match resolve::inputs(self.state, task) {
-            Ok(inputs) => {
-                let entries =
-                    inputs.parameters.len() + inputs.channels.len() + inputs.artifacts.len();
-                self.state.operations += entries as u64;
-                self.task_mut(id)?.body.inputs = inputs;
-            }
+        let inputs = match resolve::inputs(self.state, task) {
+            Ok(inputs) => inputs,
             Err(unresolved) => return self.fail_unresolved(id, &unresolved),
+        };
+        let unmet = condition::unmet(self.state, task, &inputs);
+        let entries = inputs.parameters.len() + inputs.channels.len() + inputs.artifacts.len();
+        self.state.operations += entries as u64;
+        self.task_mut(id)?.body.inputs = inputs;
+        match unmet {
+            Ok(None) => {}
+            Ok(Some(why)) => {
+                let message = format!("not run because the condition is false: {why}");
+                return self.act_because(id, TaskAction::Skip, "CONDITION_FALSE", message);
+            }
+            Err(error) => return self.fail(id, "CONDITION_FAILED", error.to_string()),
         }
         match kind {
             TaskKind::Container => self.begin_program(id),
@@ -127,16 +135,11 @@ impl Engine<'_> {
         let group = self.state.group_mut(parent)?;
         group.unended -= 1;
         let unended = group.unended;
-        match status {
-            TaskStatus::Succeeded | TaskStatus::Cached => self.release(parent, &name)?,
-            TaskStatus::Failed => self.stop_group(parent, id)?,
-            // Tasks are skipped or canceled together with all that wait for them.
-            TaskStatus::Skipped | TaskStatus::Canceled => {}
-            TaskStatus::Pending
-            | TaskStatus::Ready
-            | TaskStatus::Running
-            | TaskStatus::Canceling => debug_assert!(false, "task {id} has not ended"),
+        debug_assert!(status.ended(), "task {id} has not ended");
+        if status == TaskStatus::Failed {
+            self.stop_group(parent, id)?;
         }
+        self.tell_dependents(parent, id, status, &name)?;
         if unended == 0 {
             self.end_group(parent)
         } else {
@@ -144,25 +147,51 @@ impl Engine<'_> {
         }
     }
 
-    /// Lets the tasks that waited for a success come nearer to their start.
-    fn release(&mut self, parent: TaskId, name: &str) -> Result<(), StepError> {
+    /// Lets the tasks that wait for a task come nearer to their start, or skips them with it.
+    fn tell_dependents(
+        &mut self,
+        parent: TaskId,
+        id: TaskId,
+        status: TaskStatus,
+        name: &str,
+    ) -> Result<(), StepError> {
         let group = self.state.group_mut(parent)?;
         let shape = Arc::clone(&group.shape);
         let at = *shape
             .positions
             .get(name)
             .ok_or_else(|| missing("task", name))?;
+        let mut omitted = Vec::new();
         for dependent in &shape.dependents[at] {
-            group.waiting[*dependent] -= 1;
-            if group.waiting[*dependent] == 0 {
-                self.ready.push_back(group.children[*dependent]);
+            if shape.met(*dependent, status) {
+                group.waiting[*dependent] -= 1;
+                if group.waiting[*dependent] == 0 {
+                    self.ready.push_back(group.children[*dependent]);
+                }
+            } else if status == TaskStatus::Skipped {
+                omitted.push(group.children[*dependent]);
             }
         }
         self.state.operations += shape.dependents[at].len() as u64;
+        if omitted.is_empty() {
+            return Ok(());
+        }
+        let skipped = self.state.task(id)?.label();
+        let message = format!("not started because `{skipped}` was skipped");
+        for dependent in omitted {
+            if self.state.task(dependent)?.status == TaskStatus::Pending {
+                self.act_because(
+                    dependent,
+                    TaskAction::Skip,
+                    "UPSTREAM_SKIPPED",
+                    message.clone(),
+                )?;
+            }
+        }
         Ok(())
     }
 
-    /// After a failure nothing new starts in the group; what runs goes on.
+    /// After a failure nothing new starts in the group but what waits for ends of any kind; what runs goes on.
     fn stop_group(&mut self, parent: TaskId, failed: TaskId) -> Result<(), StepError> {
         if self.state.task(parent)?.body.failed_child.is_some() {
             return Ok(());
@@ -172,9 +201,14 @@ impl Engine<'_> {
             "not started because `{}` failed",
             self.state.task(failed)?.label()
         );
-        let children = self.state.group(parent)?.children.clone();
-        self.state.operations += children.len() as u64;
-        for child in children {
+        let group = self.state.group(parent)?;
+        let ordinary = group.children.iter().zip(&group.shape.any_end);
+        let ordinary: Vec<TaskId> = ordinary
+            .filter(|(_, any_end)| !**any_end)
+            .map(|(child, _)| *child)
+            .collect();
+        self.state.operations += ordinary.len() as u64;
+        for child in ordinary {
             if self.state.task(child)?.status == TaskStatus::Pending {
                 self.act_because(child, TaskAction::Skip, "UPSTREAM_FAILED", message.clone())?;
             }

@@ -196,11 +196,16 @@ pub(super) fn settings(
 fn executor_inputs(state: &RunState, inputs: &Inputs) -> Result<Value, StepError> {
     let mut artifacts = Map::new();
     for (input, ids) in &inputs.artifacts {
-        let list: Result<Vec<Value>, StepError> =
-            ids.iter().map(|id| runtime_artifact(state, *id)).collect();
-        artifacts.insert(input.clone(), json!({ "artifacts": list? }));
+        artifacts.insert(input.clone(), artifact_list(state, ids)?);
     }
     Ok(json!({ "parameterValues": inputs.parameters, "artifacts": artifacts }))
+}
+
+/// An `ArtifactList` as kfp writes it.
+pub(super) fn artifact_list(state: &RunState, ids: &[ArtifactId]) -> Result<Value, StepError> {
+    let list: Result<Vec<Value>, StepError> =
+        ids.iter().map(|id| runtime_artifact(state, *id)).collect();
+    Ok(json!({ "artifacts": list? }))
 }
 
 fn runtime_artifact(state: &RunState, id: ArtifactId) -> Result<Value, StepError> {

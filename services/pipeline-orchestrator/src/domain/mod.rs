@@ -31,6 +31,7 @@
 //! unfinished dependencies, so nothing is searched.
 
 mod attempts;
+mod condition;
 mod engine;
 mod event;
 mod fields;

@@ -6,14 +6,15 @@ use std::collections::BTreeMap;
 
 use ids::ArtifactId;
 use pipeline_spec::plan::{
-    ArtifactSource, Component, ParameterSource, ParameterValue, Strategy, Task as PlanTask,
+    ArtifactSource, Component, ParameterSource, ParameterValue, Task as PlanTask,
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::event::StepError;
 use super::model::{Inputs, Task};
 use super::placeholder::{self, Placeholder};
 use super::state::RunState;
+use super::status::TaskStatus;
 
 /// A task cannot be given what it needs; the message names the task and the input.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,8 +54,13 @@ pub(super) enum Unresolved {
     },
     #[error("task `{task}`: there is no input `{input}`")]
     Unknown { task: String, input: String },
-    #[error("task `{task}`, {what} is not executed by this version")]
-    Reserved { task: String, what: String },
+    #[error("task `{task}`, input `{input}`: `{selector}` takes nothing from the value: {error}")]
+    Selector {
+        task: String,
+        input: String,
+        selector: String,
+        error: String,
+    },
     #[error("task `{task}`: the URI of the artifact is empty")]
     EmptyUri { task: String },
     #[error(transparent)]
@@ -74,21 +80,21 @@ pub(super) fn root_inputs(state: &RunState, task: &Task) -> Result<Inputs, Unres
     }
 }
 
-/// The inputs of a task whose dependencies have all succeeded.
+/// The inputs of a task whose dependencies have all ended as it wants it.
 pub(super) fn inputs(state: &RunState, task: &Task) -> Result<Inputs, Unresolved> {
     let planned = state.planned(task)?;
     let component = state.component(task)?;
-    refuse_reserved(task, planned)?;
 
     let mut given = Map::new();
     let mut constants = Vec::new();
     for (input, source) in &planned.parameters {
         match &source.value {
-            ParameterValue::Constant(constant) => constants.push((input, constant)),
+            ParameterValue::Constant(constant) => constants.push((input, constant, source)),
             ParameterValue::ComponentInput(_)
             | ParameterValue::TaskOutput { .. }
             | ParameterValue::FinalStatus { .. } => {
-                given.insert(input.clone(), parameter(state, task, input, source)?);
+                let value = parameter(state, task, component, input, source)?;
+                given.insert(input.clone(), selected(task, input, source, value)?);
             }
         }
     }
@@ -100,44 +106,15 @@ pub(super) fn inputs(state: &RunState, task: &Task) -> Result<Inputs, Unresolved
     Ok(inputs)
 }
 
-/// Names what a plan may hold and this engine does not execute; the validator refuses it before, so this is a net.
-fn refuse_reserved(task: &Task, planned: &PlanTask) -> Result<(), Unresolved> {
-    let strategy = match planned.trigger.strategy {
-        Strategy::AllSucceeded => false,
-        Strategy::AllCompleted => true,
-    };
-    let reserved = [
-        (planned.iterator.is_some(), "the iterator"),
-        (
-            !planned.trigger.condition.is_empty(),
-            "the trigger condition",
-        ),
-        (strategy, "the trigger strategy"),
-    ];
-    match reserved.into_iter().find(|(there, _)| *there) {
-        Some((_, what)) => Err(Unresolved::Reserved {
-            task: task.label().to_owned(),
-            what: what.to_owned(),
-        }),
-        None => Ok(()),
-    }
-}
-
 /// The value of a source that is no constant; null for one that was not given.
 fn parameter(
     state: &RunState,
     task: &Task,
+    component: &Component,
     input: &str,
     source: &ParameterSource,
 ) -> Result<Value, Unresolved> {
     let label = || task.label().to_owned();
-    if !source.selector.is_empty() {
-        let what = format!("the expression of input `{input}`");
-        return Err(Unresolved::Reserved {
-            task: label(),
-            what,
-        });
-    }
     let parent = parent(state, task)?;
     match &source.value {
         ParameterValue::Constant(constant) => Ok(constant.clone()),
@@ -161,10 +138,14 @@ fn parameter(
             output,
         } => {
             let outputs = &state.sibling(parent.id, producer)?.body.outputs;
-            outputs
-                .parameters
-                .get(output)
-                .cloned()
+            if let Some(value) = outputs.parameters.get(output) {
+                return Ok(value.clone());
+            }
+            // The producer may have failed, or what it selects may not have run.
+            let declared = component.input_parameters.get(input);
+            declared
+                .filter(|declared| declared.optional || declared.default.is_some())
+                .map(|_| Value::Null)
                 .ok_or_else(|| Unresolved::NoOutput {
                     task: label(),
                     input: input.to_owned(),
@@ -172,11 +153,56 @@ fn parameter(
                     output: output.clone(),
                 })
         }
-        ParameterValue::FinalStatus { task: _ } => Err(Unresolved::Reserved {
-            task: label(),
-            what: format!("the final status for input `{input}`"),
-        }),
+        ParameterValue::FinalStatus { task: producer } => {
+            Ok(final_status(state, state.sibling(parent.id, producer)?))
+        }
     }
+}
+
+/// The part of a value that the selector of its source names.
+fn selected(
+    task: &Task,
+    input: &str,
+    source: &ParameterSource,
+    value: Value,
+) -> Result<Value, Unresolved> {
+    if source.selector.is_empty() || value.is_null() {
+        return Ok(value);
+    }
+    pipeline_spec::select(&source.selector, &value).map_err(|error| Unresolved::Selector {
+        task: task.label().to_owned(),
+        input: input.to_owned(),
+        selector: source.selector.clone(),
+        error: error.to_string(),
+    })
+}
+
+/// How a task ended, in the form that the SDK reads. The names of the states are those of the metadata store upstream.
+fn final_status(state: &RunState, task: &Task) -> Value {
+    const UNKNOWN: i32 = 2;
+    const CANCELLED: i32 = 1;
+    let (name, code) = match task.status {
+        TaskStatus::Succeeded => ("COMPLETE", None),
+        TaskStatus::Cached => ("CACHED", None),
+        TaskStatus::Failed => ("FAILED", Some(UNKNOWN)),
+        TaskStatus::Canceled => ("CANCELED", Some(CANCELLED)),
+        // Nothing starts after a task that was skipped or goes on.
+        TaskStatus::Skipped
+        | TaskStatus::Pending
+        | TaskStatus::Ready
+        | TaskStatus::Running
+        | TaskStatus::Canceling => ("UNKNOWN", None),
+    };
+    let error = code.map_or_else(
+        || json!({}),
+        |code| json!({ "code": code, "message": state.failure_of(task) }),
+    );
+    json!({
+        "state": name,
+        "pipelineJobResourceName": resource_name(state),
+        "pipelineTaskName": task.name,
+        "error": error,
+    })
 }
 
 /// Fills the placeholders of constants from the other inputs; a constant does not see other constants.
@@ -184,11 +210,11 @@ fn fill_constants(
     state: &RunState,
     task: &Task,
     given: &Map<String, Value>,
-    constants: Vec<(&String, &Value)>,
+    constants: Vec<(&String, &Value, &ParameterSource)>,
 ) -> Result<Map<String, Value>, Unresolved> {
     let context = context(state, task);
     let mut filled = Map::new();
-    for (input, constant) in constants {
+    for (input, constant, source) in constants {
         let lookup = |placeholder: Placeholder<'_>| match placeholder {
             Placeholder::Parameter(name) => {
                 given
@@ -203,7 +229,8 @@ fn fill_constants(
             }
             Placeholder::Context(name) => Ok(context.get(name).cloned().map(Value::String)),
         };
-        filled.insert(input.clone(), placeholder::fill(constant, &lookup)?);
+        let value = placeholder::fill(constant, &lookup)?;
+        filled.insert(input.clone(), selected(task, input, source, value)?);
     }
     Ok(filled)
 }
@@ -305,11 +332,10 @@ fn artifacts(
 pub(super) fn context(state: &RunState, task: &Task) -> BTreeMap<String, String> {
     let run = &state.run;
     let seconds = |at: clock::Timestamp| clock::Timestamp::from_secs(at.as_secs()).to_string();
-    let resource = format!("{}-{}", file_name(&run.pipeline_name), run.id);
     [
         ("pipeline_job_name", run.display_name.clone()),
         ("pipeline_job_uuid", run.id.to_string()),
-        ("pipeline_job_resource_name", resource),
+        ("pipeline_job_resource_name", resource_name(state)),
         ("pipeline_job_create_time_utc", seconds(run.created_at)),
         (
             "pipeline_job_schedule_time_utc",
@@ -322,6 +348,11 @@ pub(super) fn context(state: &RunState, task: &Task) -> BTreeMap<String, String>
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
+}
+
+/// The name of the run among all runs.
+fn resource_name(state: &RunState) -> String {
+    format!("{}-{}", file_name(&state.run.pipeline_name), state.run.id)
 }
 
 /// A name as one safe segment of a path: other characters become `-`, dots do not lead.

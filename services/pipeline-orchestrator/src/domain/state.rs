@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use ids::{ArtifactId, RunId, TaskId, WorkloadId};
-use pipeline_spec::plan::{Body, Component, Dag, Plan, Task as PlanTask};
+use pipeline_spec::plan::{Body, Component, Dag, Plan, Strategy, Task as PlanTask};
 
 use super::event::{Effect, StepError};
 use super::importer;
@@ -46,6 +46,8 @@ pub struct RunState {
 #[derive(Debug)]
 pub(super) struct Shape {
     pub(super) positions: HashMap<String, usize>,
+    /// Whether the task waits for ends of any kind, not for successes, by position.
+    pub(super) any_end: Vec<bool>,
     pub(super) dependencies: Vec<Vec<usize>>,
     pub(super) dependents: Vec<Vec<usize>>,
 }
@@ -56,7 +58,7 @@ pub(super) struct Group {
     pub(super) shape: Arc<Shape>,
     /// The tasks, by position.
     pub(super) children: Vec<TaskId>,
-    /// How many dependencies have not succeeded yet, by position.
+    /// How many dependencies have not ended as the task wants it, by position.
     pub(super) waiting: Vec<usize>,
     /// How many tasks have not ended.
     pub(super) unended: usize,
@@ -73,6 +75,7 @@ impl Shape {
             .collect();
         let mut dependencies = vec![Vec::new(); dag.order.len()];
         let mut dependents = vec![Vec::new(); dag.order.len()];
+        let mut any_end = vec![false; dag.order.len()];
         for (at, name) in dag.order.iter().enumerate() {
             let task = dag.tasks.get(name).ok_or_else(|| missing("task", name))?;
             for dependency in &task.dependencies {
@@ -81,6 +84,10 @@ impl Shape {
                     .ok_or_else(|| missing("task", dependency))?;
                 dependencies[at].push(on);
             }
+            any_end[at] = match task.trigger.strategy {
+                Strategy::AllCompleted => true,
+                Strategy::AllSucceeded => false,
+            };
             dependencies[at].sort_unstable();
             dependencies[at].dedup();
             for on in &dependencies[at] {
@@ -89,9 +96,23 @@ impl Shape {
         }
         Ok(Self {
             positions,
+            any_end,
             dependencies,
             dependents,
         })
+    }
+
+    /// Whether the task at a position may start as far as a dependency matters that ended so.
+    pub(super) fn met(&self, at: usize, ended: TaskStatus) -> bool {
+        match ended {
+            TaskStatus::Succeeded | TaskStatus::Cached => true,
+            TaskStatus::Failed | TaskStatus::Canceled => self.any_end[at],
+            TaskStatus::Pending
+            | TaskStatus::Ready
+            | TaskStatus::Running
+            | TaskStatus::Skipped
+            | TaskStatus::Canceling => false,
+        }
     }
 }
 
@@ -215,19 +236,10 @@ impl RunState {
             if child.status.ended() {
                 group.unended -= 1;
             }
-            match child.status {
-                TaskStatus::Succeeded | TaskStatus::Cached => {
-                    for dependent in &group.shape.dependents[at] {
-                        group.waiting[*dependent] -= 1;
-                    }
+            for dependent in &group.shape.dependents[at] {
+                if group.shape.met(*dependent, child.status) {
+                    group.waiting[*dependent] -= 1;
                 }
-                TaskStatus::Pending
-                | TaskStatus::Ready
-                | TaskStatus::Running
-                | TaskStatus::Failed
-                | TaskStatus::Skipped
-                | TaskStatus::Canceling
-                | TaskStatus::Canceled => {}
             }
         }
         Ok(group)
@@ -357,6 +369,31 @@ impl RunState {
             .get(name)
             .ok_or_else(|| missing("task", name))?;
         self.task(group.children[at])
+    }
+
+    /// Whether a failure in the group of a task keeps it from starting.
+    pub(super) fn stopped_by_failure(&self, task: &Task) -> Result<bool, StepError> {
+        let Some(parent) = task.parent else {
+            return Ok(false);
+        };
+        if self.task(parent)?.body.failed_child.is_none() {
+            return Ok(false);
+        }
+        let shape = &self.group(parent)?.shape;
+        let at = shape.positions.get(&task.name);
+        Ok(!at.is_some_and(|at| shape.any_end[*at]))
+    }
+
+    /// One sentence about the failure of a task; of a group, about the inner task that decided it.
+    pub(super) fn failure_of(&self, task: &Task) -> String {
+        let mut at = task;
+        while let Some(inner) = at.body.failed_child.and_then(|id| self.tasks.get(&id)) {
+            at = inner;
+        }
+        if at.id == task.id {
+            return at.body.message.clone();
+        }
+        format!("`{}` failed: {}", at.label(), at.body.message)
     }
 
     pub(super) fn group(&self, id: TaskId) -> Result<&Group, StepError> {

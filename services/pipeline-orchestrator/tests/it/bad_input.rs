@@ -153,23 +153,22 @@ async fn specifications_are_checked_before_anything_is_stored() {
 }
 
 #[tokio::test]
-async fn what_is_not_executed_yet_is_refused_by_task_and_field() {
+async fn what_cannot_be_executed_is_refused_by_task_and_field() {
     let [server, _] = servers().await;
-    let conditions =
-        include_bytes!("../../../../libs/pipeline-spec/tests/fixtures/conditions.yaml");
-    let spec = pipeline_spec::parse(conditions).unwrap().to_value();
+    let defect = include_bytes!(
+        "../../../../libs/pipeline-spec/tests/fixtures/broken_loop_in_exit_handler.yaml"
+    );
+    let spec = pipeline_spec::parse(defect).unwrap().to_value();
     let refused = server
         .run(inline("r", &spec, &json!({})))
         .await
         .unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     let found = fields(&refused);
-    assert!(found.len() > 1, "{found:?}");
+    let task = "run.pipeline_spec.root.dag.tasks.exit-handler-1.inputs.parameters.";
+    assert_eq!(found.len(), 2);
     assert!(
-        found.iter().all(
-            |field| field.starts_with("run.pipeline_spec.root.dag.tasks.")
-                || field.starts_with("run.pipeline_spec.components.")
-        ),
+        found.iter().all(|field| field.starts_with(task)),
         "{found:?}"
     );
     nothing_is_left(&server).await;

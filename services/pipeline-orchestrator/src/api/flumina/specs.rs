@@ -2,7 +2,7 @@
 
 use api_pipelines::v1 as own;
 use api_pipelines::v1::spec_service_server::SpecService;
-use pipeline_spec::{Fault, Features};
+use pipeline_spec::Fault;
 use tonic::{Request, Response, Status};
 
 use super::Flumina;
@@ -32,6 +32,6 @@ fn faults(document: &str) -> Vec<Fault> {
     };
     match pipeline_spec::plan(&document) {
         Err(faults) => faults,
-        Ok(plan) => pipeline_spec::unsupported(&plan, &Features::default()),
+        Ok(plan) => pipeline_spec::unsupported(&plan, &crate::app::features()),
     }
 }

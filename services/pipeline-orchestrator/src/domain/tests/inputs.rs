@@ -189,8 +189,15 @@ fn what_cannot_be_resolved_fails_the_task_by_name() {
             "task `t`, input `n`: \"b\" is not one of the allowed values",
         ),
         (
-            |_, task, _| task.trigger.condition = "true".into(),
-            "task `t`, the trigger condition is not executed by this version",
+            |component, task, _| {
+                component
+                    .input_parameters
+                    .insert("n".into(), text(None, false));
+                let mut part = constant(json!("{}"));
+                part.selector = "parseJson(string_value)['a']".into();
+                task.parameters.insert("n".into(), part);
+            },
+            "task `t`, input `n`: `parseJson(string_value)['a']` takes nothing from the value: there is no `a`",
         ),
     ];
     for (edit, message) in cases {
