@@ -82,8 +82,6 @@ def what_comes_later_says_so(server):
     run = create(server, "not retried")
     server.wait(run["run_id"])
     kfp_error(server.call("POST", f"{KFP}/runs/{run['run_id']}:retry"), 501, 12)
-    kfp_error(server.call("GET", f"{KFP}/recurringruns"), 501, 12)
-    kfp_error(server.call("POST", f"{KFP}/recurringruns", {"display_name": "x"}), 501, 12)
 
 
 @suite.test

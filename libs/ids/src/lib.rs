@@ -95,6 +95,12 @@ uuid_id!(
     /// An experiment.
     ExperimentId, "experiment id");
 uuid_id!(
+    /// A schedule, which the adopted contract calls a recurring run.
+    ScheduleId, "recurring run id");
+uuid_id!(
+    /// A backfill of a schedule.
+    BackfillId, "backfill id");
+uuid_id!(
     /// A key that makes the repetition of a call harmless.
     RequestId, "request id");
 

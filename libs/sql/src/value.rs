@@ -47,6 +47,8 @@ value_from! {
     ids::PipelineId => Text |id| id.to_string();
     ids::PipelineVersionId => Text |id| id.to_string();
     ids::ExperimentId => Text |id| id.to_string();
+    ids::ScheduleId => Text |id| id.to_string();
+    ids::BackfillId => Text |id| id.to_string();
     ids::RequestId => Text |id| id.to_string();
     ids::TaskId => I64 |id| id.0;
     ids::ArtifactId => I64 |id| id.0;
@@ -111,6 +113,8 @@ parsed_column!(
     ids::PipelineId,
     ids::PipelineVersionId,
     ids::ExperimentId,
+    ids::ScheduleId,
+    ids::BackfillId,
     ids::RequestId,
     ids::WorkloadId
 );

@@ -7,6 +7,8 @@ use auth::Secret;
 use runtime::{ProcessConfig, ServiceConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::schedule::check_time_zone;
+
 /// Options of the service as a part of any process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -19,6 +21,8 @@ pub struct Config {
     pub artifact_root: Option<PathBuf>,
     /// How long the answer to a call with an idempotency key is kept, in hours.
     pub keep_answers_hours: u64,
+    /// The time zone of schedules that name none, such as `Europe/Berlin`.
+    pub schedule_time_zone: String,
 }
 
 impl Default for Config {
@@ -28,6 +32,7 @@ impl Default for Config {
             database_url: None,
             artifact_root: None,
             keep_answers_hours: 24,
+            schedule_time_zone: "UTC".to_owned(),
         }
     }
 }
@@ -41,6 +46,9 @@ impl Config {
         }
         if !(1..=24 * 365).contains(&self.keep_answers_hours) {
             problems.push("keep_answers_hours: must be between 1 and 8760".to_owned());
+        }
+        if let Err(message) = check_time_zone(&self.schedule_time_zone) {
+            problems.push(format!("schedule_time_zone: {message}"));
         }
         if let Some(url) = &self.database_url {
             let known = ["postgres://", "postgresql://", "sqlite:"];

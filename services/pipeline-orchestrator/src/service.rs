@@ -19,10 +19,14 @@ use crate::error::SERVICE;
 use crate::metrics::OrchestratorMetrics;
 use crate::store;
 use crate::work::retention::Retention;
+use crate::work::schedules::Scheduler;
 use crate::work::{Deps, RunEngine};
 
 /// How often kept answers are looked through.
 const RETENTION: Duration = Duration::from_secs(3600);
+
+/// How often schedules are looked at when no slot is due: a clock that was set, or a machine that slept, is noticed then.
+const SCHEDULES: Duration = Duration::from_secs(10);
 
 /// The service, ready to be connected and started.
 pub struct Service {
@@ -30,6 +34,9 @@ pub struct Service {
     app: App,
     engine: RunEngine,
     retention: Arc<Retention>,
+    scheduler: Arc<Scheduler>,
+    /// Asks for a look at the schedules.
+    schedules: Arc<Notify>,
     host: Host,
 }
 
@@ -60,6 +67,7 @@ pub async fn build(config: &Config, host: &Host, runner: rpc::Channel) -> anyhow
     let roots = Roots::new(root);
     let supervisor = host.supervisor.child(SERVICE);
     let metrics = OrchestratorMetrics::new(&host.metrics);
+    let schedules = Arc::new(Notify::new());
     let engine = RunEngine::new(Deps {
         db: db.clone(),
         runner,
@@ -67,6 +75,7 @@ pub async fn build(config: &Config, host: &Host, runner: rpc::Channel) -> anyhow
         clock: host.clock.clone(),
         supervisor: supervisor.clone(),
         active: metrics.runs_active.clone(),
+        any_end: Arc::clone(&schedules),
     });
     let app = App::new(Parts {
         db: db.clone(),
@@ -76,7 +85,14 @@ pub async fn build(config: &Config, host: &Host, runner: rpc::Channel) -> anyhow
         roots,
         plans: Plans::default(),
         metrics: metrics.clone(),
+        schedules: Arc::clone(&schedules),
+        time_zone: config.schedule_time_zone.clone(),
     });
+    let scheduler = Scheduler {
+        app: app.clone(),
+        engine: engine.clone(),
+        clock: host.clock.clone(),
+    };
     let retention = Retention {
         db,
         clock: host.clock.clone(),
@@ -90,6 +106,8 @@ pub async fn build(config: &Config, host: &Host, runner: rpc::Channel) -> anyhow
         app,
         engine,
         retention: Arc::new(retention),
+        scheduler: Arc::new(scheduler),
+        schedules,
         host: Host {
             supervisor,
             ..host.clone()
@@ -119,6 +137,13 @@ impl Service {
             Arc::clone(&self.retention),
             Schedule::every(RETENTION),
             Arc::new(Notify::new()),
+        );
+        let _status = reconcile::drive(
+            &self.host.supervisor,
+            &self.host.clock,
+            Arc::clone(&self.scheduler),
+            Schedule::every(SCHEDULES),
+            Arc::clone(&self.schedules),
         );
         Ok(())
     }

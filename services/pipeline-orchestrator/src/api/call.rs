@@ -157,6 +157,21 @@ impl Mutation for kfp::CreateRunRequest {
     }
 }
 
+impl Mutation for kfp::CreateRecurringRunRequest {
+    fn take_maps(&mut self) -> Vec<u8> {
+        let config = self
+            .recurring_run
+            .as_mut()
+            .and_then(|run| run.runtime_config.as_mut());
+        config.map_or_else(Vec::new, |config| {
+            sorted(&mut config.parameters, |value| value.encode_to_vec())
+        })
+    }
+}
+
+impl Mutation for kfp::EnableRecurringRunRequest {}
+impl Mutation for kfp::DisableRecurringRunRequest {}
+impl Mutation for kfp::DeleteRecurringRunRequest {}
 impl Mutation for kfp::DeletePipelineRequest {}
 impl Mutation for kfp::DeletePipelineVersionRequest {}
 impl Mutation for kfp::CreateExperimentRequest {}

@@ -28,6 +28,7 @@ pub(crate) fn add_kfp(services: Services, app: &App) -> Services {
     let pipelines = PipelineServiceServer::new(pipelines::Api::new(app.clone()));
     let experiments = ExperimentServiceServer::new(experiments::Api::new(app.clone()));
     let runs = RunServiceServer::new(runs::Api::new(app.clone()));
+    let recurring = RecurringRunServiceServer::new(recurring::Api::new(app.clone()));
     services
         .descriptor(api_kfp::DESCRIPTOR)
         .add(limits(
@@ -39,7 +40,10 @@ pub(crate) fn add_kfp(services: Services, app: &App) -> Services {
             ExperimentServiceServer::max_decoding_message_size,
         ))
         .add(limits(runs, RunServiceServer::max_decoding_message_size))
-        .add(RecurringRunServiceServer::new(recurring::Api))
+        .add(limits(
+            recurring,
+            RecurringRunServiceServer::max_decoding_message_size,
+        ))
         .add(HealthzServiceServer::new(other::Health))
         .add(AuthServiceServer::new(other::Auth))
 }

@@ -274,10 +274,29 @@ pub(super) fn run(request: kfp::CreateRunRequest) -> Result<(NewRun, Violations)
         "" => None,
         text => Some(id("experiment", "run.experiment_id", text)?),
     };
-    let source = source(run.pipeline_source, &mut faults)?;
-    let config = run.runtime_config.unwrap_or_default();
+    let source = source("run", run.pipeline_source, &mut faults)?;
+    let (parameters, pipeline_root) = config("run", run.runtime_config, &mut faults);
+    let new = NewRun {
+        display_name: run.display_name,
+        description: run.description,
+        experiment,
+        source,
+        parameters,
+        pipeline_root,
+        service_account: run.service_account,
+    };
+    Ok((new, faults))
+}
+
+/// The parameters and the place for outputs. `field` is the run or the schedule in the request.
+pub(super) fn config(
+    field: &str,
+    config: Option<kfp::RuntimeConfig>,
+    faults: &mut Violations,
+) -> (Map<String, Value>, String) {
+    let config = config.unwrap_or_default();
     faults.text(
-        "run.runtime_config.pipeline_root",
+        &format!("{field}.runtime_config.pipeline_root"),
         &config.pipeline_root,
         LINE,
     );
@@ -288,29 +307,25 @@ pub(super) fn run(request: kfp::CreateRunRequest) -> Result<(NewRun, Violations)
                 parameters.insert(name, given);
             }
             None => faults.add(
-                format!("run.runtime_config.parameters.{name}"),
+                format!("{field}.runtime_config.parameters.{name}"),
                 "must be a finite number",
             ),
         }
     }
-    let new = NewRun {
-        display_name: run.display_name,
-        description: run.description,
-        experiment,
-        source,
-        parameters,
-        pipeline_root: config.pipeline_root,
-        service_account: run.service_account,
-    };
-    Ok((new, faults))
+    (parameters, config.pipeline_root)
 }
 
-fn source(source: Option<PipelineSource>, faults: &mut Violations) -> Result<NewSource, Error> {
+/// What is to be run. `field` is the run or the schedule in the request.
+pub(super) fn source(
+    field: &str,
+    source: Option<PipelineSource>,
+    faults: &mut Violations,
+) -> Result<NewSource, Error> {
     #[expect(deprecated, reason = "older clients still send it")]
     let (pipeline, version) = match source {
         Some(PipelineSource::PipelineSpec(spec)) => {
             let before = faults.clone();
-            let spec = spec_of("run.pipeline_spec", spec, faults);
+            let spec = spec_of(&format!("{field}.pipeline_spec"), spec, faults);
             let readable = *faults == before;
             return Ok(if readable {
                 NewSource::Inline(spec)
@@ -328,25 +343,23 @@ fn source(source: Option<PipelineSource>, faults: &mut Violations) -> Result<New
         "" => None,
         text => Some(id(
             "pipeline",
-            "run.pipeline_version_reference.pipeline_id",
+            &format!("{field}.pipeline_version_reference.pipeline_id"),
             text,
         )?),
     };
     match (pipeline, version.as_str()) {
         (None, "") => {
             faults.add(
-                "run.pipeline_spec",
-                "must be given, or run.pipeline_version_reference instead",
+                format!("{field}.pipeline_spec"),
+                format!("must be given, or {field}.pipeline_version_reference instead"),
             );
             Ok(NewSource::Missing)
         }
         (Some(pipeline), "") => Ok(NewSource::Latest(pipeline)),
         (pipeline, text) => {
-            let field = "run.pipeline_version_reference.pipeline_version_id";
-            Ok(NewSource::Version(
-                pipeline,
-                id("pipeline version", field, text)?,
-            ))
+            let field = format!("{field}.pipeline_version_reference.pipeline_version_id");
+            let version = id("pipeline version", &field, text)?;
+            Ok(NewSource::Version(pipeline, version))
         }
     }
 }

@@ -68,7 +68,7 @@ pub(super) fn version(version: &Version) -> kfp::PipelineVersion {
     }
 }
 
-fn spec(body: &str) -> Option<prost_types::Struct> {
+pub(super) fn spec(body: &str) -> Option<prost_types::Struct> {
     match serde_json::from_str(body) {
         Ok(Value::Object(map)) => Some(value::to_struct(&map)),
         Ok(_) | Err(_) => {
@@ -144,7 +144,7 @@ fn run_error(record: &RunRecord) -> Option<RpcStatus> {
     }
 }
 
-fn error(code: aip::Code, reason: &str, message: &str) -> RpcStatus {
+pub(super) fn error(code: aip::Code, reason: &str, message: &str) -> RpcStatus {
     let text = if message.is_empty() { reason } else { message };
     RpcStatus {
         code: code.into(),

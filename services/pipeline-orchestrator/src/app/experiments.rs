@@ -6,7 +6,7 @@ use ids::ExperimentId;
 use super::{App, Call, Reply};
 use crate::domain::{DEFAULT_EXPERIMENT, Experiment, Query, StorageState};
 use crate::error::Error;
-use crate::store::{Page, experiments, runs};
+use crate::store::{Page, experiments, runs, schedules};
 
 const KIND: &str = "experiment";
 
@@ -65,7 +65,7 @@ impl App {
         page.await
     }
 
-    /// Puts an experiment and its runs away.
+    /// Puts an experiment and its runs away, and disables its schedules.
     pub async fn archive_experiment(
         &self,
         call: Call<()>,
@@ -76,6 +76,7 @@ impl App {
                 if !experiments::set_storage(conn, id, StorageState::Archived).await? {
                     return Err(Error::not_found(KIND, id));
                 }
+                schedules::disable_of(conn, id).await?;
                 Ok(runs::archive_of(conn, id).await?)
             })
         });

@@ -1,10 +1,13 @@
 //! Use cases: each is one transaction, and a wake-up of the engine where a run changes.
 
+mod backfills;
 mod experiments;
 mod pipelines;
 mod plans;
+mod recurring;
 mod roots;
-mod runs;
+pub(crate) mod runs;
+pub(crate) mod slots;
 
 use std::sync::Arc;
 
@@ -12,10 +15,13 @@ use clock::Clock;
 use ids::RunId;
 use runtime::Supervisor;
 use sql::{BoxFuture, Conn, Db};
+use tokio::sync::Notify;
 
+pub use backfills::NewBackfill;
 pub use pipelines::{NewPipeline, NewVersion, TagChange};
 pub use plans::Plans;
 pub(crate) use plans::features;
+pub use recurring::{NewSchedule, ScheduleDetails, ScheduleEdit};
 pub use roots::Roots;
 pub use runs::{NewRun, NewSource, RunDetails};
 
@@ -44,6 +50,10 @@ pub struct Parts {
     pub plans: Plans,
     /// Counters.
     pub metrics: OrchestratorMetrics,
+    /// Asks for a look at the schedules.
+    pub schedules: Arc<Notify>,
+    /// The time zone of schedules that name none.
+    pub time_zone: String,
 }
 
 /// A mutation that a caller may repeat.

@@ -66,14 +66,20 @@ pub struct RunDetails {
 }
 
 /// What a new run executes, found and checked.
-struct Resolved {
-    source: Source,
-    spec: Spec,
-    plan: Arc<Plan>,
+#[derive(Clone)]
+pub(crate) struct Resolved {
+    pub(crate) source: Source,
+    pub(crate) spec: Spec,
+    pub(crate) plan: Arc<Plan>,
 }
 
 /// A run that has not started and is not stored yet.
-fn pending(id: RunId, plan: &Plan, parameters: Map<String, Value>, now: Timestamp) -> Run {
+pub(super) fn pending(
+    id: RunId,
+    plan: &Plan,
+    parameters: Map<String, Value>,
+    now: Timestamp,
+) -> Run {
     Run {
         id,
         display_name: String::new(),
@@ -126,7 +132,7 @@ impl App {
         mut faults: Violations,
     ) -> Result<Reply<RunDetails>, Error> {
         let asked = std::mem::replace(&mut new.source, NewSource::Missing);
-        let resolved = match self.resolve(asked).await {
+        let resolved = match self.resolve("run", asked).await {
             Ok(resolved) => resolved,
             Err(Error::Invalid(more)) => {
                 faults.extend(more);
@@ -148,6 +154,7 @@ impl App {
             index: None,
         };
         let parameters = parameters(
+            "run",
             &plan,
             std::mem::take(&mut new.parameters),
             &facts,
@@ -181,13 +188,20 @@ impl App {
         Ok(reply)
     }
 
-    /// Finds and plans what a new run executes; none when the request names nothing.
-    async fn resolve(&self, source: NewSource) -> Result<Option<Resolved>, Error> {
+    /// Finds and plans what a new run executes; none when the request names nothing. `field` is the run or the schedule
+    /// in the request.
+    pub(super) async fn resolve(
+        &self,
+        field: &str,
+        source: NewSource,
+    ) -> Result<Option<Resolved>, Error> {
         let plans = &self.parts().plans;
         let version = match source {
             NewSource::Missing => return Ok(None),
             NewSource::Inline(value) => {
-                let checked = plans.check("run.pipeline_spec", value).await?;
+                let checked = plans
+                    .check(&format!("{field}.pipeline_spec"), value)
+                    .await?;
                 return Ok(Some(Resolved {
                     source: Source::Inline,
                     spec: checked.spec,
@@ -333,7 +347,7 @@ impl App {
 }
 
 /// Stores a run in its experiment.
-async fn insert(
+pub(crate) async fn insert(
     conn: &mut Conn,
     mut record: RunRecord,
     spec: Spec,
@@ -361,7 +375,7 @@ async fn insert(
     })
 }
 
-fn in_use(experiment: &crate::domain::Experiment) -> Result<(), Error> {
+pub(super) fn in_use(experiment: &crate::domain::Experiment) -> Result<(), Error> {
     match experiment.storage_state {
         StorageState::Available => Ok(()),
         StorageState::Archived => Err(Error::Precondition {
@@ -376,7 +390,10 @@ fn in_use(experiment: &crate::domain::Experiment) -> Result<(), Error> {
     }
 }
 
-async fn latest(conn: &mut Conn, pipeline: PipelineId) -> Result<crate::domain::Version, Error> {
+pub(super) async fn latest(
+    conn: &mut Conn,
+    pipeline: PipelineId,
+) -> Result<crate::domain::Version, Error> {
     if let Some(version) = pipelines::latest_version(conn, pipeline).await? {
         return Ok(version);
     }
@@ -392,7 +409,8 @@ async fn latest(conn: &mut Conn, pipeline: PipelineId) -> Result<crate::domain::
 }
 
 /// The parameters that were given, with macros replaced and fitted to their types.
-fn parameters(
+pub(super) fn parameters(
+    field: &str,
     plan: &Plan,
     given: Map<String, Value>,
     facts: &Facts,
@@ -411,7 +429,7 @@ fn parameters(
         Err(found) => {
             let found = found
                 .into_iter()
-                .map(|fault| violation("run.runtime_config", fault));
+                .map(|fault| violation(&format!("{field}.runtime_config"), fault));
             faults.extend(found.collect());
             Map::new()
         }

@@ -45,6 +45,7 @@ mod page;
 mod placeholder;
 mod records;
 mod resolve;
+pub mod schedule;
 mod state;
 mod status;
 #[cfg(test)]

@@ -10,6 +10,8 @@ pub(crate) mod pipelines;
 mod relocate;
 mod rows;
 pub(crate) mod runs;
+pub(crate) mod schedule_sql;
+pub(crate) mod schedules;
 pub(crate) mod sequences;
 pub(crate) mod specs;
 pub(crate) mod sql;

@@ -26,6 +26,7 @@ pub async fn relocate(config: &Config, from: &str, to: &str) -> Result<(), Error
                 for statement in [
                     statements::RELOCATE_RUNS,
                     statements::RELOCATE_TASKS,
+                    statements::RELOCATE_SCHEDULES,
                     statements::RELOCATE_ARTIFACTS,
                 ] {
                     let values = args![

@@ -131,7 +131,7 @@ impl FromRow for Answer {
 }
 
 /// A time, none for 0.
-fn time(row: &Row, column: &str) -> Result<Option<Timestamp>, Error> {
+pub(crate) fn time(row: &Row, column: &str) -> Result<Option<Timestamp>, Error> {
     let time: Timestamp = row.get(column)?;
     Ok(Some(time).filter(|time| *time != Timestamp::EPOCH))
 }

@@ -131,7 +131,8 @@ statements! {
     /// Removes a specification that nothing executes or holds any more.
     FORGET_SPEC =
         "DELETE FROM specs WHERE hash = $1 AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.spec_hash = $1) \
-         AND NOT EXISTS (SELECT 1 FROM pipeline_versions WHERE pipeline_versions.spec_hash = $1)";
+         AND NOT EXISTS (SELECT 1 FROM pipeline_versions WHERE pipeline_versions.spec_hash = $1) \
+         AND NOT EXISTS (SELECT 1 FROM schedules WHERE schedules.spec_hash = $1)";
 
     INSERT_RUN =
         "INSERT INTO runs (id, experiment_id, namespace, display_name, description, storage_state, status, state, \
@@ -174,6 +175,8 @@ statements! {
     RELOCATE_RUNS = concat!(
         "UPDATE runs SET body = ", moved_document!("body"), ", pipeline_root = ", moved_path!("pipeline_root"),
         ", requested_root = ", moved_path!("requested_root"));
+    RELOCATE_SCHEDULES = concat!(
+        "UPDATE schedules SET body = ", moved_document!("body"), " WHERE CAST($5 AS TEXT) <> CAST($6 AS TEXT)");
     /// A task has no path of its own; the comparison gives the last two placeholders a type.
     RELOCATE_TASKS = concat!(
         "UPDATE tasks SET body = ", moved_document!("body"), " WHERE CAST($5 AS TEXT) <> CAST($6 AS TEXT)");

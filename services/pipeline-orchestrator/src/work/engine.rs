@@ -14,7 +14,7 @@ use objects::Store;
 use runtime::prometheus_client::metrics::gauge::Gauge;
 use runtime::{Kind, OnCancel, Shutdown, Supervisor};
 use sql::Db;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::Wake;
 use super::actor::{self, Message};
@@ -41,6 +41,8 @@ pub struct Deps {
     pub supervisor: Supervisor,
     /// How many runs are in memory.
     pub active: Gauge,
+    /// Whoever waits for any run to end.
+    pub any_end: Arc<Notify>,
 }
 
 /// The engine; cloning shares it.
@@ -72,7 +74,7 @@ impl RunEngine {
             supervisor: deps.supervisor,
             active: deps.active,
             numbers: tokio::sync::Mutex::default(),
-            watchers: Watchers::default(),
+            watchers: Watchers::new(deps.any_end),
             actors: Mutex::default(),
             epoch: AtomicI64::new(0),
         }))

@@ -7,6 +7,8 @@ mod engine;
 pub(crate) mod launch;
 mod numbers;
 pub(crate) mod retention;
+pub(crate) mod schedules;
+mod slots;
 mod watchers;
 
 use ids::RunId;
@@ -28,6 +30,8 @@ pub const ABORT_POINTS: &[&str] = &[
     "orchestrator.launch.sent",
     "orchestrator.launch.answered",
     "orchestrator.stop.sent",
+    "orchestrator.schedule.computed",
+    "orchestrator.schedule.committed",
     "orchestrator.delete.forgotten",
     "orchestrator.delete.content",
     "orchestrator.delete.committed",

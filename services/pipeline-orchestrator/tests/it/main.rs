@@ -7,5 +7,6 @@ mod experiments;
 mod idempotency;
 mod pipelines;
 mod private;
+mod recurring;
 mod runs;
 mod support;

@@ -324,12 +324,6 @@ async fn what_comes_later_says_so() {
         .await
         .unwrap_err();
     assert_eq!(retry.code(), Code::Unimplemented);
-    let channel = server.channel("RecurringRunService");
-    let mut schedules = kfp::recurring_run_service_client::RecurringRunServiceClient::new(channel);
-    let list = schedules
-        .list_recurring_runs(kfp::ListRecurringRunsRequest::default())
-        .await;
-    assert_eq!(list.unwrap_err().code(), Code::Unimplemented);
     let channel = server.channel("HealthzService");
     let mut health = kfp::healthz_service_client::HealthzServiceClient::new(channel);
     let health = health.get_healthz(()).await.unwrap().into_inner();

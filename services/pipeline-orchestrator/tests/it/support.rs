@@ -5,6 +5,7 @@ use clock::{Clock, ManualClock, Timestamp};
 use flumina_pipeline_orchestrator::{Config, Service, build};
 use kfp::experiment_service_client::ExperimentServiceClient;
 use kfp::pipeline_service_client::PipelineServiceClient;
+use kfp::recurring_run_service_client::RecurringRunServiceClient;
 use kfp::run::PipelineSource;
 use kfp::run_service_client::RunServiceClient;
 use rpc::{Channel, Switchboard};
@@ -79,6 +80,10 @@ impl Server {
 
     pub(crate) fn runs(&self) -> RunServiceClient<Channel> {
         RunServiceClient::new(self.channel("RunService"))
+    }
+
+    pub(crate) fn recurring(&self) -> RecurringRunServiceClient<Channel> {
+        RecurringRunServiceClient::new(self.channel("RecurringRunService"))
     }
 
     /// Waits until the engine holds that many runs in memory.

@@ -1,6 +1,7 @@
 //! The store on both databases.
 
 mod lists;
+mod schedules;
 mod schema;
 
 use std::collections::BTreeMap;

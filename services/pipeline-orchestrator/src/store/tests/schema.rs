@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sql::{Db, Error, FromRow, Row, Sql, Value, args};
 
-use super::super::{engine_sql, lists, runs, sql as text};
+use super::super::{engine_sql, lists, runs, schedule_sql, sql as text};
 use super::{Opened, both};
 use crate::domain::{Asked, Query, RUN_FIELDS};
 
@@ -75,11 +75,14 @@ async fn every_statement_is_accepted_by_both_databases() {
     for opened in both().await {
         let prepared = opened.db.read(|conn| {
             Box::pin(async move {
-                for (name, statement) in text::ALL.iter().chain(engine_sql::ALL) {
+                let all = text::ALL.iter().chain(engine_sql::ALL);
+                for (name, statement) in all.chain(schedule_sql::ALL) {
                     conn.prepare(*statement)
                         .await
                         .unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
                 }
+                conn.prepare(schedule_sql::LOCK_SCHEDULE).await?;
+                conn.prepare(schedule_sql::LOCK_BACKFILL).await?;
                 conn.prepare(text::KEEP_SPEC).await
             })
         });
