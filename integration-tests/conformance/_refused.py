@@ -5,13 +5,6 @@ from _pipelines import constant, surroundings
 from kfp import dsl
 
 
-@refused("for-loop-", "parameterIterator")
-@dsl.pipeline(name="refused-loop")
-def refused_loop():
-    with dsl.ParallelFor([1, 2]) as item:
-        constant(value=item)
-
-
 @refused("constant", "retryPolicy")
 @dsl.pipeline(name="refused-retry")
 def refused_retry():

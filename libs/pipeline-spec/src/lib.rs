@@ -27,7 +27,7 @@ pub use expression::{ExpressionError, Scope, check_expression, condition, explai
 pub use features::{Features, notes, unsupported};
 pub use placeholder::{MissingInput, substitute};
 pub use plan::*;
-pub use validate::{Fault, plan};
+pub use validate::{Fault, carries_item, plan};
 pub use values::{check_parameters, coerce, normalise, text_form};
 
 /// Types generated from the published schema.

@@ -231,16 +231,29 @@ impl Reader<'_> {
         match self.group.enclosing.input_parameters.get(name) {
             Some(input) => Some((
                 ParameterValue::ComponentInput(name.to_owned()),
-                Some(input.parameter_type).filter(|_| !loop_item(name)),
+                Some(input.parameter_type).filter(|_| !carries_item(name)),
             )),
+            None if self.is_left_over() => None,
             None => {
-                faults.add(
-                    self.at,
-                    format!("the enclosing component has no input parameter '{name}'"),
-                );
+                let mut message =
+                    format!("the enclosing component has no input parameter '{name}'");
+                if carries_item(name) {
+                    message.push_str(
+                        ": the compiler of the SDK loses the items of a loop that stands inside an exit handler or a \
+                         condition and reads fields of its items; put the loop into a pipeline of its own and call \
+                         that there",
+                    );
+                }
+                faults.add(self.at, message);
                 None
             }
         }
+    }
+
+    /// Whether the compiler left the input behind: it cannot have a value, and nobody reads it.
+    fn is_left_over(&self) -> bool {
+        let key = (self.task.component.clone(), self.name.to_owned());
+        self.group.scope.leftovers.contains(&key)
     }
 
     fn check_type(
@@ -435,7 +448,8 @@ fn substituted(value: &Value) -> Substituted {
     }
 }
 
-/// Whether the input carries an item of a loop. The compiler declares STRING where it does not know the items' type.
-fn loop_item(name: &str) -> bool {
-    name.starts_with(CHANNEL) && name.contains("loop-item")
+/// Whether a name is the compiler's for an item of a loop; no user's name has these hyphens. The compiler declares STRING
+/// where it does not know the type of the items.
+pub fn carries_item(name: &str) -> bool {
+    name.contains("loop-item")
 }

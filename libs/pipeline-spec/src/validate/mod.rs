@@ -4,12 +4,15 @@ mod commands;
 mod executors;
 mod inputs;
 mod interface;
+mod leftovers;
 mod nesting;
 mod outputs;
 mod producers;
 mod tasks;
 
-use std::collections::{BTreeMap, HashMap};
+pub use inputs::carries_item;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +68,9 @@ struct Scope<'a> {
     components: &'a BTreeMap<String, Component>,
     executors: &'a BTreeMap<String, Executor>,
     /// Components that are the body of a loop somewhere: what they give is gathered into lists.
-    loops: &'a std::collections::BTreeSet<&'a str>,
+    loops: &'a BTreeSet<&'a str>,
+    /// Inputs, by component and name, that the compiler left behind and nobody reads.
+    leftovers: &'a BTreeSet<(String, String)>,
 }
 
 /// Checks the document and resolves it into a plan.
@@ -140,10 +145,13 @@ fn read_bodies(
     faults: &mut Faults,
 ) {
     let loops = tasks::loop_bodies(root, sources);
+    let leftovers = leftovers::find(root, sources);
+    leftovers::allow(&leftovers, components);
     let scope = Scope {
         components,
         executors,
         loops: &loops,
+        leftovers: &leftovers,
     };
     let root_body = body(ROOT, None, root, root_component, &scope, faults);
     let bodies: Vec<Body> = sources

@@ -22,6 +22,8 @@ use crate::{
     values::normalise,
 };
 
+/// How many items a loop may have.
+const MAX_ITEMS: usize = 100_000;
 /// More attempts than this are a mistake.
 const MAX_RETRIES: i32 = 10_000;
 /// What the schema says about a policy that leaves them out.
@@ -309,7 +311,14 @@ fn iterator(at: &str, spec: &PipelineTaskSpec, faults: &mut Faults) -> Option<It
 
 fn raw_items(at: &str, text: &str, faults: &mut Faults) -> Vec<Value> {
     match serde_json::from_str::<Value>(text) {
-        Ok(Value::Array(items)) => items.into_iter().map(normalise).collect(),
+        Ok(Value::Array(items)) => {
+            if items.len() > MAX_ITEMS {
+                let count = items.len();
+                let message = format!("the loop has {count} items; {MAX_ITEMS} are allowed");
+                faults.add(format!("{at}.raw"), message);
+            }
+            items.into_iter().map(normalise).collect()
+        }
         Ok(_) => {
             faults.add(format!("{at}.raw"), "the items are not a JSON list");
             Vec::new()

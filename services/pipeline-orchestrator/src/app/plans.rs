@@ -96,6 +96,8 @@ impl Plans {
 pub(crate) fn features() -> Features {
     Features {
         conditions: true,
+        loops: true,
+        artifact_loops: true,
         exit_strategies: true,
         final_status: true,
         one_of: true,

@@ -128,7 +128,7 @@ impl Engine<'_> {
             }
             // A question that is asked can be left alone.
             TaskKind::Importer => self.act(id, TaskAction::End)?,
-            TaskKind::Root | TaskKind::Dag => {}
+            TaskKind::Root | TaskKind::Dag | TaskKind::Loop => {}
         }
         Ok(())
     }

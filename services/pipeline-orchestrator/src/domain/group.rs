@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use ids::TaskId;
-use pipeline_spec::plan::{Body, Component, Dag, Executor, OutputSelector, Plan};
+use pipeline_spec::plan::{Body, Dag, Executor, OutputSelector, Plan};
 
 use super::condition;
 use super::engine::Engine;
 use super::event::StepError;
+use super::loops;
 use super::model::{Entered, Outputs, Task, TaskBody};
 use super::resolve;
 use super::state::{Group, MAX_DEPTH, MAX_TASKS, RunState, missing};
@@ -43,11 +44,21 @@ impl Engine<'_> {
             return Ok(());
         }
         let kind = task.kind;
-        let inputs = match resolve::inputs(self.state, task) {
-            Ok(inputs) => inputs,
-            Err(unresolved) => return self.fail_unresolved(id, &unresolved),
+        let iteration = self.state.is_iteration(task)?;
+        let inputs = if iteration {
+            loops::iteration_inputs(self.state, task)?
+        } else {
+            match resolve::inputs(self.state, task) {
+                Ok(inputs) => inputs,
+                Err(unresolved) => return self.fail_unresolved(id, &unresolved),
+            }
         };
-        let unmet = condition::unmet(self.state, task, &inputs);
+        // The condition of a loop decides about the whole of it.
+        let unmet = if iteration {
+            Ok(None)
+        } else {
+            condition::unmet(self.state, task, &inputs)
+        };
         let entries = inputs.parameters.len() + inputs.channels.len() + inputs.artifacts.len();
         self.state.operations += entries as u64;
         self.task_mut(id)?.body.inputs = inputs;
@@ -63,6 +74,7 @@ impl Engine<'_> {
             TaskKind::Container => self.begin_program(id),
             TaskKind::Importer => self.begin_import(id),
             TaskKind::Root | TaskKind::Dag => self.open_group(id),
+            TaskKind::Loop => self.open_loop(id),
         }
     }
 
@@ -72,15 +84,18 @@ impl Engine<'_> {
         let plan = self.plan();
         let task = self.state.task(id)?;
         let shape = self.state.shape(task)?;
-        let path = task.path.clone();
+        let (path, iteration) = (task.path.clone(), task.iteration);
         let dag = dag_of(&plan, task)?;
         let children: Vec<TaskId> = dag.order.iter().map(|_| TaskId((self.ids)())).collect();
         for (at, name) in dag.order.iter().enumerate() {
             let planned = dag.tasks.get(name).ok_or_else(|| missing("task", name))?;
-            let component = plan.components.get(&planned.component);
-            let component = component.ok_or_else(|| missing("component", &planned.component))?;
-            let mut child = self.new_task(children[at], kind_of(&plan, component)?, name);
+            let kind = match planned.iterator {
+                Some(_) => TaskKind::Loop,
+                None => kind_of(&plan, &planned.component)?,
+            };
+            let mut child = self.new_task(children[at], kind, name);
             child.parent = Some(id);
+            child.iteration = iteration;
             child.path = if path.is_empty() {
                 name.clone()
             } else {
@@ -100,7 +115,7 @@ impl Engine<'_> {
         if empty { self.end_group(id) } else { Ok(()) }
     }
 
-    fn new_task(&self, id: TaskId, kind: TaskKind, name: &str) -> Task {
+    pub(super) fn new_task(&self, id: TaskId, kind: TaskKind, name: &str) -> Task {
         let status = TaskStatus::Pending;
         Task {
             id,
@@ -134,12 +149,16 @@ impl Engine<'_> {
         };
         let group = self.state.group_mut(parent)?;
         group.unended -= 1;
-        let unended = group.unended;
+        let (unended, loops) = (group.unended, group.iterations.is_some());
         debug_assert!(status.ended(), "task {id} has not ended");
         if status == TaskStatus::Failed {
             self.stop_group(parent, id)?;
         }
-        self.tell_dependents(parent, id, status, &name)?;
+        if loops {
+            self.next_iteration(parent)?;
+        } else {
+            self.tell_dependents(parent, id, status, &name)?;
+        }
         if unended == 0 {
             self.end_group(parent)
         } else {
@@ -202,10 +221,10 @@ impl Engine<'_> {
             self.state.task(failed)?.label()
         );
         let group = self.state.group(parent)?;
-        let ordinary = group.children.iter().zip(&group.shape.any_end);
-        let ordinary: Vec<TaskId> = ordinary
-            .filter(|(_, any_end)| !**any_end)
-            .map(|(child, _)| *child)
+        let any_end = |at: usize| group.shape.any_end.get(at).is_some_and(|any| *any);
+        let ordinary: Vec<TaskId> = (group.children.iter().enumerate())
+            .filter(|(at, _)| !any_end(*at))
+            .map(|(_, child)| *child)
             .collect();
         self.state.operations += ordinary.len() as u64;
         for child in ordinary {
@@ -217,7 +236,7 @@ impl Engine<'_> {
     }
 
     /// Ends a group all of whose tasks have ended.
-    fn end_group(&mut self, id: TaskId) -> Result<(), StepError> {
+    pub(super) fn end_group(&mut self, id: TaskId) -> Result<(), StepError> {
         let task = self.state.task(id)?;
         if task.status == TaskStatus::Canceling {
             return self.act(id, TaskAction::End);
@@ -226,7 +245,14 @@ impl Engine<'_> {
             let message = format!("`{}` failed", self.state.task(failed)?.label());
             return self.fail(id, "INNER_TASK_FAILED", message);
         }
-        let outputs = group_outputs(self.state, task)?;
+        let outputs = match task.kind {
+            TaskKind::Loop => loops::gathered(self.state, task)?,
+            TaskKind::Root | TaskKind::Dag | TaskKind::Container | TaskKind::Importer => {
+                group_outputs(self.state, task)?
+            }
+        };
+        let gathered = outputs.parameters.len() + outputs.artifacts.len();
+        self.state.operations += gathered as u64;
         self.task_mut(id)?.body.outputs = outputs;
         self.act(id, TaskAction::Succeed)
     }
@@ -276,7 +302,7 @@ fn group_outputs(state: &RunState, task: &Task) -> Result<Outputs, StepError> {
 fn dag_of<'a>(plan: &'a Plan, task: &Task) -> Result<&'a Dag, StepError> {
     let component = match task.kind {
         TaskKind::Root => Some(&plan.root),
-        TaskKind::Dag | TaskKind::Container | TaskKind::Importer => {
+        TaskKind::Dag | TaskKind::Container | TaskKind::Importer | TaskKind::Loop => {
             plan.components.get(&task.body.component)
         }
     };
@@ -286,8 +312,10 @@ fn dag_of<'a>(plan: &'a Plan, task: &Task) -> Result<&'a Dag, StepError> {
     }
 }
 
-fn kind_of(plan: &Plan, component: &Component) -> Result<TaskKind, StepError> {
-    match &component.body {
+/// What a task of a component is, apart from loops.
+pub(super) fn kind_of(plan: &Plan, component: &str) -> Result<TaskKind, StepError> {
+    let known = plan.components.get(component);
+    match &known.ok_or_else(|| missing("component", component))?.body {
         Body::Dag(_) => Ok(TaskKind::Dag),
         Body::Executor(label) => match plan.executors.get(label) {
             Some(Executor::Container(_)) => Ok(TaskKind::Container),

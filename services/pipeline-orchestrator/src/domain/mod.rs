@@ -39,6 +39,7 @@ mod filter;
 mod group;
 mod importer;
 mod launch;
+mod loops;
 pub mod macros;
 mod model;
 mod page;

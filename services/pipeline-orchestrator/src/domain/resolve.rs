@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use ids::ArtifactId;
 use pipeline_spec::plan::{
-    ArtifactSource, Component, ParameterSource, ParameterValue, Task as PlanTask,
+    ArtifactSource, Component, ParameterSource, ParameterType, ParameterValue, Task as PlanTask,
 };
 use serde_json::{Map, Value, json};
 
@@ -70,7 +70,7 @@ pub(super) enum Unresolved {
 /// The inputs of the pipeline itself: what the run was given, with the defaults.
 pub(super) fn root_inputs(state: &RunState, task: &Task) -> Result<Inputs, Unresolved> {
     let given = state.run.body.parameters.clone();
-    let inputs = declare(&state.plan.root, task, given)?;
+    let inputs = declare(&state.plan.root, task, "", given)?;
     match inputs.channels.keys().next() {
         Some(input) => Err(Unresolved::Unknown {
             task: task.name.clone(),
@@ -101,7 +101,9 @@ pub(super) fn inputs(state: &RunState, task: &Task) -> Result<Inputs, Unresolved
     let filled = fill_constants(state, task, &given, constants)?;
     given.extend(filled);
 
-    let mut inputs = declare(component, task, given)?;
+    let item = planned.iterator.as_ref();
+    let item = item.map_or("", |iterator| iterator.item_input.as_str());
+    let mut inputs = declare(component, task, item, given)?;
     inputs.artifacts = artifacts(state, task, planned, component)?;
     Ok(inputs)
 }
@@ -235,14 +237,19 @@ fn fill_constants(
     Ok(filled)
 }
 
-/// Gives each declared parameter its value, of its type, or its default; the rest are channels.
+/// Gives each declared parameter its value, of its type, or its default; the rest are channels. The item of a loop comes
+/// with each iteration.
 fn declare(
     component: &Component,
     task: &Task,
+    item: &str,
     mut given: Map<String, Value>,
 ) -> Result<Inputs, Unresolved> {
     let mut inputs = Inputs::default();
     for (name, declared) in &component.input_parameters {
+        if name == item {
+            continue;
+        }
         let names = || (task.label().to_owned(), name.clone());
         let value = match given.remove(name).filter(|value| !value.is_null()) {
             Some(value) => value,
@@ -255,6 +262,15 @@ fn declare(
                 }
             },
         };
+        // The compiler declares STRING where it does not know the type of items. On their way into a group they keep
+        // their own, for the task that takes them may want a number.
+        if task.kind.groups()
+            && declared.parameter_type == ParameterType::String
+            && pipeline_spec::carries_item(name)
+        {
+            inputs.parameters.insert(name.clone(), value);
+            continue;
+        }
         let value = pipeline_spec::coerce(value, declared.parameter_type).map_err(|mismatch| {
             let (task, input) = names();
             Unresolved::Type {
@@ -286,7 +302,12 @@ fn artifacts(
 ) -> Result<BTreeMap<String, Vec<ArtifactId>>, Unresolved> {
     let parent = parent(state, task)?;
     let mut found = BTreeMap::new();
+    let item = planned.iterator.as_ref();
+    let item = item.map_or("", |iterator| iterator.item_input.as_str());
     for (input, declared) in &component.input_artifacts {
+        if input == item {
+            continue;
+        }
         let names = || (task.label().to_owned(), input.clone());
         let ids = match planned.artifacts.get(input) {
             None => None,

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use ids::{ArtifactId, RunId, TaskId, WorkloadId};
-use pipeline_spec::plan::{Body, Component, Dag, Plan, Strategy, Task as PlanTask};
+use pipeline_spec::plan::{
+    Body, Component, Dag, Items, Iterator as Loop, Plan, Strategy, Task as PlanTask,
+};
 
 use super::event::{Effect, StepError};
 use super::importer;
+use super::loops::{self, Iterations};
 use super::model::{Artifact, Run, Task};
 use super::status::{TaskKind, TaskStatus};
 
@@ -34,8 +37,14 @@ pub struct RunState {
     pub(super) artifacts: HashMap<ArtifactId, Arc<Artifact>>,
     /// What importers of this run recorded, by URI.
     pub(super) imported: HashMap<String, Vec<ArtifactId>>,
-    /// How many tasks the plan comes to; none for too many.
+    /// How many tasks the plan comes to, but those in loops whose items it does not know; none for too many.
     pub(super) planned_tasks: Option<u64>,
+    /// The planned tasks, and those of the loops that were opened since.
+    pub(super) expected_tasks: u64,
+    /// How many tasks each component of the plan comes to, itself included.
+    sizes: HashMap<String, u64>,
+    /// Whether the plan has loops over items that it does not know.
+    open_ended: bool,
     /// How many importers have not ended: each may still take an id for its artifact.
     pub(super) open_importers: usize,
     /// Elementary operations so far, so that tests can see that the work is linear.
@@ -43,7 +52,7 @@ pub struct RunState {
 }
 
 /// The fixed part of a group: who waits for whom, by the position in the plan's order.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Shape {
     pub(super) positions: HashMap<String, usize>,
     /// Whether the task waits for ends of any kind, not for successes, by position.
@@ -62,6 +71,8 @@ pub(super) struct Group {
     pub(super) waiting: Vec<usize>,
     /// How many tasks have not ended.
     pub(super) unended: usize,
+    /// Of a loop: its items and whose turn it is. Its shape is empty: iterations do not wait for each other.
+    pub(super) iterations: Option<Iterations>,
 }
 
 impl Shape {
@@ -126,6 +137,7 @@ impl Group {
             children,
             waiting,
             unended,
+            iterations: None,
         }
     }
 }
@@ -145,10 +157,15 @@ impl RunState {
         if let Body::Dag(dag) = &plan.root.body {
             shapes.insert(String::new(), Arc::new(Shape::of(dag)?));
         }
-        let planned_tasks = count(&plan, &plan.root, &mut HashMap::new(), 0);
+        let mut sizes = HashMap::new();
+        let planned_tasks = count(&plan, &plan.root, &mut sizes, 0);
+        let planned_tasks = planned_tasks.filter(|tasks| *tasks <= MAX_TASKS);
         Ok(Self {
             run,
-            planned_tasks: planned_tasks.filter(|tasks| *tasks <= MAX_TASKS),
+            planned_tasks,
+            expected_tasks: planned_tasks.unwrap_or(1),
+            sizes,
+            open_ended: open_ended(&plan),
             plan,
             shapes,
             tasks: BTreeMap::new(),
@@ -211,7 +228,18 @@ impl RunState {
             .map(|task| task.id)
             .collect();
         for id in opened {
-            let group = state.rebuild_group(id, children.remove(&id).unwrap_or_default())?;
+            let ids = children.remove(&id).unwrap_or_default();
+            let task = state.task(id)?;
+            let group = if task.kind == TaskKind::Loop {
+                let known = matches!(state.iterator(task)?.items, Items::Raw(_));
+                let component = task.body.component.clone();
+                let expected = state.expected_with_loop(&component, ids.len(), known);
+                let group = loops::rebuild(&state, task, ids)?;
+                state.expected_tasks = expected.unwrap_or(MAX_TASKS);
+                group
+            } else {
+                state.rebuild_group(id, ids)?
+            };
             state.groups.insert(id, group);
         }
         Ok(state)
@@ -260,12 +288,19 @@ impl RunState {
         self.tasks.get(&id)
     }
 
-    /// The task of a path such as `train/inner`; the empty path is the root's.
+    /// The task of a path such as `train/inner` or `loop[3]/inner`; the empty path is the root's.
     pub fn find(&self, path: &str) -> Option<&Task> {
         let mut at = self.root?;
         for name in path.split('/').filter(|name| !name.is_empty()) {
             let group = self.groups.get(&at)?;
+            if let Some(position) = group.shape.positions.get(name) {
+                at = group.children[*position];
+                continue;
+            }
+            let (name, number) = name.strip_suffix(']')?.rsplit_once('[')?;
             at = group.children[*group.shape.positions.get(name)?];
+            let iterations = self.groups.get(&at)?;
+            at = *iterations.children.get(number.parse::<usize>().ok()?)?;
         }
         self.tasks.get(&at)
     }
@@ -306,11 +341,12 @@ impl RunState {
 
     /// How many ids the next event can take at most, besides one per artifact that it reports.
     pub fn ids_needed(&self) -> usize {
-        // A run that is too large gets its root only, which fails.
-        let left = self
-            .planned_tasks
-            .unwrap_or(1)
-            .saturating_sub(self.tasks.len() as u64);
+        // A run that is too large gets its root only, which fails. A loop may come to any number of tasks.
+        let expected = match self.open_ended {
+            true => self.planned_tasks.map_or(1, |_| MAX_TASKS),
+            false => self.expected_tasks,
+        };
+        let left = expected.saturating_sub(self.tasks.len() as u64);
         // Any of the tasks to come may be an importer, which takes a second one.
         let left = usize::try_from(left.saturating_mul(2)).unwrap_or(usize::MAX);
         left.saturating_add(self.open_importers)
@@ -324,7 +360,7 @@ impl RunState {
     pub(super) fn component(&self, task: &Task) -> Result<&Component, StepError> {
         match task.kind {
             TaskKind::Root => Ok(&self.plan.root),
-            TaskKind::Container | TaskKind::Dag | TaskKind::Importer => {
+            TaskKind::Container | TaskKind::Dag | TaskKind::Importer | TaskKind::Loop => {
                 let name = &task.body.component;
                 self.plan
                     .components
@@ -354,10 +390,43 @@ impl RunState {
         let parent = task
             .parent
             .ok_or_else(|| missing("group of task", task.label()))?;
-        let dag = self.dag(self.task(parent)?)?;
+        let parent = self.task(parent)?;
+        if parent.kind == TaskKind::Loop {
+            return self.planned(parent);
+        }
+        let dag = self.dag(parent)?;
         dag.tasks
             .get(&task.name)
             .ok_or_else(|| missing("task", &task.name))
+    }
+
+    /// The loop that a task is.
+    pub(super) fn iterator(&self, task: &Task) -> Result<&Loop, StepError> {
+        let iterator = self.planned(task)?.iterator.as_ref();
+        iterator.ok_or_else(|| missing("iterator of task", task.label()))
+    }
+
+    /// Whether a task is an iteration of a loop.
+    pub(super) fn is_iteration(&self, task: &Task) -> Result<bool, StepError> {
+        match task.parent {
+            Some(parent) => Ok(self.task(parent)?.kind == TaskKind::Loop),
+            None => Ok(false),
+        }
+    }
+
+    /// How many tasks the run comes to with one more loop of `count` items; none for too many to count.
+    pub(super) fn expected_with_loop(
+        &self,
+        component: &str,
+        count: usize,
+        planned: bool,
+    ) -> Option<u64> {
+        if planned {
+            return Some(self.expected_tasks);
+        }
+        let size = self.sizes.get(component).copied().unwrap_or(1);
+        let more = (count as u64).checked_mul(size)?;
+        self.expected_tasks.checked_add(more)
     }
 
     /// Another task of the same group.
@@ -406,11 +475,11 @@ impl RunState {
 }
 
 /// The tasks of a component with the task that runs it; none when it is nested too deep. Groups that share a component
-/// multiply, so a small document can ask for any number.
-fn count<'a>(
-    plan: &'a Plan,
-    component: &'a Component,
-    known: &mut HashMap<&'a str, u64>,
+/// multiply, so a small document can ask for any number. A loop whose items the plan does not know counts as one task.
+fn count(
+    plan: &Plan,
+    component: &Component,
+    known: &mut HashMap<String, u64>,
     depth: usize,
 ) -> Option<u64> {
     // A component that holds itself ends here too.
@@ -422,20 +491,41 @@ fn count<'a>(
     };
     let mut tasks = 1_u64;
     for task in dag.tasks.values() {
-        let inner = match known.get(task.component.as_str()) {
+        let inner = match known.get(&task.component) {
             Some(inner) => *inner,
             None => {
                 let inner = match plan.components.get(&task.component) {
                     Some(component) => count(plan, component, known, depth + 1)?,
                     None => 1,
                 };
-                known.insert(&task.component, inner);
+                known.insert(task.component.clone(), inner);
                 inner
             }
         };
-        tasks = tasks.saturating_add(inner);
+        let with_loop = match task.iterator.as_ref().map(|iterator| &iterator.items) {
+            Some(Items::Raw(items)) => inner.saturating_mul(items.len() as u64).saturating_add(1),
+            Some(Items::Parameter(_) | Items::Artifact(_)) => 1,
+            None => inner,
+        };
+        tasks = tasks.saturating_add(with_loop);
     }
     Some(tasks)
+}
+
+/// Whether some loop goes through items that the plan does not know.
+fn open_ended(plan: &Plan) -> bool {
+    let components = plan.components.values().chain([&plan.root]);
+    let dags = components.filter_map(|component| match &component.body {
+        Body::Dag(dag) => Some(dag),
+        Body::Executor(_) => None,
+    });
+    let mut loops = dags
+        .flat_map(|dag| dag.tasks.values())
+        .filter_map(|task| task.iterator.as_ref());
+    loops.any(|iterator| match iterator.items {
+        Items::Raw(_) => false,
+        Items::Parameter(_) | Items::Artifact(_) => true,
+    })
 }
 
 /// The run, the task and the attempt that a workload id names.

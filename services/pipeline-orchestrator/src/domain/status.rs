@@ -50,6 +50,8 @@ named!(
         Dag = "DAG",
         /// Brings an artifact in by its URI.
         Importer = "IMPORTER",
+        /// A component once per item; its tasks are the iterations.
+        Loop = "LOOP",
     }
 );
 
@@ -57,7 +59,7 @@ impl TaskKind {
     /// Whether the task holds other tasks.
     pub const fn groups(self) -> bool {
         match self {
-            Self::Root | Self::Dag => true,
+            Self::Root | Self::Dag | Self::Loop => true,
             Self::Container | Self::Importer => false,
         }
     }

@@ -274,11 +274,11 @@ async fn names_and_tags_can_be_changed_and_tags_cleared() {
 #[tokio::test]
 async fn what_is_not_executed_yet_may_be_stored_and_not_run() {
     let server = server().await;
-    let loops = include_bytes!("../../../../libs/pipeline-spec/tests/fixtures/loops.yaml");
-    let spec = pipeline_spec::parse(loops).unwrap().to_value();
+    let platform = include_bytes!("../../../../libs/pipeline-spec/tests/fixtures/kubernetes.yaml");
+    let spec = pipeline_spec::parse(platform).unwrap().to_value();
     let request = kfp::CreatePipelineAndVersionRequest {
         pipeline: Some(kfp::Pipeline {
-            name: "loops".to_owned(),
+            name: "platform".to_owned(),
             ..Default::default()
         }),
         pipeline_version: Some(kfp::PipelineVersion {
@@ -306,7 +306,7 @@ async fn what_is_not_executed_yet_may_be_stored_and_not_run() {
         .unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     assert!(
-        refused.message().contains("tasks.for-loop"),
+        refused.message().contains("deploymentSpec.executors.exec-"),
         "{}",
         refused.message()
     );

@@ -523,6 +523,8 @@ pub enum TaskKind {
     Dag = 3,
     /// Brings an artifact in by its URI.
     Importer = 4,
+    /// A component once per item; its tasks are the iterations.
+    Loop = 5,
 }
 impl TaskKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -536,6 +538,7 @@ impl TaskKind {
             Self::Container => "CONTAINER",
             Self::Dag => "DAG",
             Self::Importer => "IMPORTER",
+            Self::Loop => "LOOP",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -546,6 +549,7 @@ impl TaskKind {
             "CONTAINER" => Some(Self::Container),
             "DAG" => Some(Self::Dag),
             "IMPORTER" => Some(Self::Importer),
+            "LOOP" => Some(Self::Loop),
             _ => None,
         }
     }

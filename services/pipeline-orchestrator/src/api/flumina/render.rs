@@ -73,6 +73,7 @@ pub(super) fn task(task: &Task) -> own::Task {
         TaskKind::Container => own::TaskKind::Container,
         TaskKind::Dag => own::TaskKind::Dag,
         TaskKind::Importer => own::TaskKind::Importer,
+        TaskKind::Loop => own::TaskKind::Loop,
     };
     own::Task {
         task_id: task.id.to_string(),

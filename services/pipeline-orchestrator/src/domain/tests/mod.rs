@@ -3,6 +3,8 @@
 mod build;
 mod flow;
 mod inputs;
+mod loops;
+mod pipelines;
 mod random;
 mod reference;
 mod rows;

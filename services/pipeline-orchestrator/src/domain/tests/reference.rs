@@ -1,5 +1,7 @@
 //! The rules of a run, written down a second time as plainly as possible: everything is looked at again after every
 //! event, until nothing more follows. Tasks are a tree of cells; values are found by walking it.
+//!
+//! Paths are `t0/t1`; the iterations of a loop `t0` are `t0[0]`, `t0[1]`, and their tasks `t0[1]/t1`.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +15,9 @@ pub(super) struct Node {
     pub(super) kind: Kind,
     /// Positions of earlier tasks of the group.
     pub(super) after: Vec<usize>,
+    pub(super) condition: Condition,
+    /// Whether it waits for ends of any kind.
+    pub(super) any_end: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -22,6 +27,34 @@ pub(super) enum Kind {
     Broken,
     Importer,
     Group(Vec<Node>),
+    Loop(Vec<Node>, Items),
+}
+
+/// What a loop goes through.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Items {
+    pub(super) count: usize,
+    /// How many may run at a time; 0 for any number.
+    pub(super) limit: usize,
+    pub(super) from: ItemsFrom,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ItemsFrom {
+    Document,
+    List,
+    Text,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Condition {
+    None,
+    True,
+    False,
+    /// The item of the loop around is odd.
+    Odd,
+    /// It has no answer.
+    Senseless,
 }
 
 /// How an attempt ends.
@@ -32,6 +65,9 @@ pub(super) enum Ending {
     Loss,
     Stop,
 }
+
+/// What a program receives: parameters, and the tasks that made its artifacts.
+pub(super) type Received = (Map<String, Value>, BTreeMap<String, Vec<String>>);
 
 #[derive(Debug)]
 pub(super) struct Reference {
@@ -52,11 +88,26 @@ pub(super) fn join(group: &str, at: usize) -> String {
     }
 }
 
+/// The path without the numbers of iterations.
+pub(super) fn place(path: &str) -> String {
+    let names = path.split('/').map(|name| name.split('[').next().unwrap());
+    names.collect::<Vec<&str>>().join("/")
+}
+
+pub(super) fn item(at: usize) -> i64 {
+    at as i64 * 3 + 1
+}
+
 fn done(status: TaskStatus) -> bool {
     matches!(
         status,
         TaskStatus::Succeeded | TaskStatus::Failed | TaskStatus::Skipped | TaskStatus::Canceled
     )
+}
+
+/// The position in `t7` or `t7[2]`.
+fn position(name: &str) -> usize {
+    name[1..].split('[').next().unwrap().parse().unwrap()
 }
 
 impl Reference {
@@ -71,25 +122,59 @@ impl Reference {
         }
     }
 
-    /// The tasks of a group.
+    /// The tasks of a group, or of an iteration of a loop.
     pub(super) fn members(&self, group: &str) -> &[Node] {
         let mut tasks = &self.tasks;
         for name in group.split('/').filter(|name| !name.is_empty()) {
-            let at: usize = name[1..].parse().unwrap();
-            match &tasks[at].kind {
-                Kind::Group(inner) => tasks = inner,
+            match &tasks[position(name)].kind {
+                Kind::Group(inner) | Kind::Loop(inner, _) => tasks = inner,
                 Kind::Program | Kind::Broken | Kind::Importer => panic!("{group} is no group"),
             }
         }
         tasks
     }
 
+    /// The task of a path and its group; of an iteration, the loop.
     pub(super) fn node(&self, path: &str) -> (&Node, String) {
         let (group, name) = path.rsplit_once('/').unwrap_or(("", path));
-        (
-            &self.members(group)[name[1..].parse::<usize>().unwrap()],
-            group.to_owned(),
-        )
+        (&self.members(group)[position(name)], group.to_owned())
+    }
+
+    /// The items of a path that is a loop itself, and no iteration.
+    fn loop_items(&self, path: &str) -> Option<Items> {
+        if path.is_empty() || path.ends_with(']') {
+            return None;
+        }
+        match self.node(path).0.kind {
+            Kind::Loop(_, items) => Some(items),
+            _ => None,
+        }
+    }
+
+    fn holds_tasks(&self, path: &str) -> bool {
+        path.is_empty() || matches!(self.node(path).0.kind, Kind::Group(_) | Kind::Loop(..))
+    }
+
+    fn children(&self, path: &str) -> Vec<String> {
+        match self.loop_items(path) {
+            Some(items) => (0..items.count).map(|at| format!("{path}[{at}]")).collect(),
+            None => (0..self.members(path).len())
+                .map(|at| join(path, at))
+                .collect(),
+        }
+    }
+
+    fn any_end(&self, path: &str) -> bool {
+        !path.ends_with(']') && self.node(path).0.any_end
+    }
+
+    /// What a task waits for; an iteration waits for nothing but its turn.
+    fn before(&self, path: &str) -> Vec<String> {
+        if path.ends_with(']') {
+            return Vec::new();
+        }
+        let (node, group) = self.node(path);
+        node.after.iter().map(|on| join(&group, *on)).collect()
     }
 
     fn is(&self, path: &str, status: TaskStatus) -> bool {
@@ -126,11 +211,12 @@ impl Reference {
         let lost = self.lost.entry(path.to_owned()).or_default();
         *lost += u32::from(ending == Ending::Loss);
         let within = *lost <= LOST_BUDGET;
+        let stopped = self.has_failed(&group) && !self.any_end(path);
         let status = match ending {
             Ending::Success => TaskStatus::Succeeded,
             Ending::Failure => TaskStatus::Failed,
             Ending::Loss | Ending::Stop if canceling => TaskStatus::Canceled,
-            Ending::Loss if within && !self.has_failed(&group) => {
+            Ending::Loss if within && !stopped => {
                 *self.attempts.get_mut(path).unwrap() += 1;
                 TaskStatus::Ready
             }
@@ -141,13 +227,14 @@ impl Reference {
     }
 
     fn has_failed(&self, group: &str) -> bool {
-        (0..self.members(group).len()).any(|at| self.is(&join(group, at), TaskStatus::Failed))
+        let mut children = self.children(group).into_iter();
+        children.any(|child| self.is(&child, TaskStatus::Failed))
     }
 
     fn open(&mut self, group: &str) {
         self.status.insert(group.to_owned(), TaskStatus::Running);
-        for at in 0..self.members(group).len() {
-            self.status.insert(join(group, at), TaskStatus::Pending);
+        for child in self.children(group) {
+            self.status.insert(child, TaskStatus::Pending);
         }
     }
 
@@ -155,28 +242,32 @@ impl Reference {
         while self.skip_and_end() || self.start_one() {}
     }
 
-    /// Failures and ends of groups come before anything starts.
+    /// Failures, omissions and ends of groups come before anything starts.
     fn skip_and_end(&mut self) -> bool {
-        let groups: Vec<String> = self
-            .status
-            .iter()
-            .filter(|(path, status)| {
-                let group = path.is_empty() || matches!(self.node(path).0.kind, Kind::Group(_));
-                group && matches!(status, TaskStatus::Running | TaskStatus::Canceling)
-            })
-            .map(|(path, _)| path.clone())
+        let open = |(_, status): &(&String, &TaskStatus)| {
+            matches!(status, TaskStatus::Running | TaskStatus::Canceling)
+        };
+        let open = self.status.iter().filter(open).map(|(path, _)| path);
+        let groups: Vec<String> = open
+            .filter(|path| self.holds_tasks(path))
+            .cloned()
             .collect();
         for group in groups {
-            let members: Vec<String> = (0..self.members(&group).len())
-                .map(|at| join(&group, at))
-                .collect();
+            let children = self.children(&group);
             let failed = self.has_failed(&group);
-            for member in &members {
-                if failed && self.is(member, TaskStatus::Pending) {
-                    self.status.insert(member.clone(), TaskStatus::Skipped);
+            let mut changed = false;
+            for child in &children {
+                let omitted = self
+                    .before(child)
+                    .iter()
+                    .any(|on| self.is(on, TaskStatus::Skipped));
+                let stopped = failed && !self.any_end(child);
+                if (omitted || stopped) && self.is(child, TaskStatus::Pending) {
+                    self.status.insert(child.clone(), TaskStatus::Skipped);
+                    changed = true;
                 }
             }
-            if members.iter().all(|member| done(self.status[member])) {
+            if children.iter().all(|child| done(self.status[child])) {
                 let ended = if self.is(&group, TaskStatus::Canceling) {
                     TaskStatus::Canceled
                 } else if failed {
@@ -185,6 +276,9 @@ impl Reference {
                     TaskStatus::Succeeded
                 };
                 self.status.insert(group, ended);
+                changed = true;
+            }
+            if changed {
                 return true;
             }
         }
@@ -193,95 +287,189 @@ impl Reference {
 
     fn start_one(&mut self) -> bool {
         self.look_for_free("");
-        let next = self
-            .queue
-            .iter()
-            .find(|path| self.is(path, TaskStatus::Pending))
-            .cloned();
-        let Some(path) = next else { return false };
-        match self.node(&path).0.kind {
-            Kind::Program => {
-                self.attempts.insert(path.clone(), 1);
-                self.status.insert(path, TaskStatus::Ready);
-            }
-            Kind::Broken => {
-                self.status.insert(path, TaskStatus::Failed);
-            }
-            Kind::Importer => {
-                self.status.insert(path, TaskStatus::Succeeded);
-            }
-            Kind::Group(_) => self.open(&path),
+        let mut waiting = self.queue.iter();
+        let next = waiting.find(|path| self.is(path, TaskStatus::Pending));
+        let Some(path) = next.cloned() else {
+            return false;
+        };
+        if path.ends_with(']') {
+            self.open(&path);
+            return true;
         }
+        let node = self.node(&path).0;
+        let status = match (self.is_broken(&path), node.condition) {
+            (true, _) | (false, Condition::Senseless) => TaskStatus::Failed,
+            (false, Condition::False) => TaskStatus::Skipped,
+            (false, Condition::Odd) if self.item(&self.node(&path).1) % 2 == 0 => {
+                TaskStatus::Skipped
+            }
+            (false, Condition::None | Condition::True | Condition::Odd) => match node.kind {
+                Kind::Program => {
+                    self.attempts.insert(path.clone(), 1);
+                    TaskStatus::Ready
+                }
+                Kind::Broken => TaskStatus::Failed,
+                Kind::Importer => TaskStatus::Succeeded,
+                Kind::Group(_) | Kind::Loop(..) => {
+                    self.open(&path);
+                    return true;
+                }
+            },
+        };
+        self.status.insert(path, status);
         true
     }
 
     fn look_for_free(&mut self, group: &str) {
-        for at in 0..self.members(group).len() {
-            let path = join(group, at);
-            let node = &self.members(group)[at];
-            let inner = matches!(node.kind, Kind::Group(_));
-            let free = node
-                .after
-                .iter()
-                .all(|on| self.is(&join(group, *on), TaskStatus::Succeeded));
-            if free && self.is(&path, TaskStatus::Pending) && !self.queue.contains(&path) {
-                self.queue.push(path.clone());
+        let limit = self.loop_items(group).map_or(0, |items| items.limit);
+        for child in self.children(group) {
+            let running = self.children(group);
+            let begun = |path: &&String| {
+                let status = self.status[*path];
+                !done(status) && (status != TaskStatus::Pending || self.queue.contains(*path))
+            };
+            let full = limit > 0 && running.iter().filter(begun).count() >= limit;
+            let any_end = self.any_end(&child);
+            let met = |on: &String| match self.status[on] {
+                TaskStatus::Succeeded => true,
+                TaskStatus::Failed | TaskStatus::Canceled => any_end,
+                _ => false,
+            };
+            let free = !full && self.before(&child).iter().all(met);
+            if free && self.is(&child, TaskStatus::Pending) && !self.queue.contains(&child) {
+                self.queue.push(child.clone());
             }
-            if inner && self.is(&path, TaskStatus::Running) {
-                self.look_for_free(&path);
+            if self.holds_tasks(&child) && self.is(&child, TaskStatus::Running) {
+                self.look_for_free(&child);
             }
         }
     }
 
-    /// The parameters and the origins of the artifacts that a program must receive.
-    pub(super) fn inputs(&self, path: &str) -> (Map<String, Value>, BTreeMap<String, String>) {
+    /// Whether a task cannot be given what it needs: its text is made of an output that is not there.
+    fn is_broken(&self, path: &str) -> bool {
+        let (node, group) = self.node(path);
+        match node.kind {
+            Kind::Broken => true,
+            Kind::Program => self
+                .first_text(path)
+                .is_some_and(|on| self.value(&join(&group, on)).is_none()),
+            Kind::Importer | Kind::Group(_) | Kind::Loop(..) => false,
+        }
+    }
+
+    /// The first task before another one that puts out a text.
+    pub(super) fn first_text(&self, path: &str) -> Option<usize> {
+        let (node, group) = self.node(path);
+        let mut before = node.after.iter().copied();
+        before.find(|on| self.puts_out(&join(&group, *on)) == Some(false))
+    }
+
+    /// Whether a task puts out a list; none when it puts nothing out. It does not depend on the run.
+    pub(super) fn puts_out(&self, path: &str) -> Option<bool> {
+        match &self.node(path).0.kind {
+            Kind::Program | Kind::Broken => Some(false),
+            Kind::Importer => None,
+            Kind::Group(inner) => self.puts_out(&join(path, inner.len() - 1)),
+            Kind::Loop(inner, _) => self.puts_out(&join(path, inner.len() - 1)).map(|_| true),
+        }
+    }
+
+    /// What a program must receive.
+    pub(super) fn inputs(&self, path: &str) -> Received {
         let (node, group) = self.node(path);
         let mut parameters = Map::new();
         let mut artifacts = BTreeMap::new();
         parameters.insert("g".into(), json!(self.group_value(&group)));
+        parameters.insert("item".into(), json!(self.item(&group)));
+        if let Some(on) = self.first_text(path) {
+            let value = self.value(&join(&group, on));
+            let text = value.as_ref().and_then(Value::as_str);
+            parameters.insert("f".into(), json!(format!("<{}>", text.unwrap())));
+        }
         for on in &node.after {
             let producer = join(&group, *on);
-            if let Some(out) = self.out(&producer) {
-                parameters
-                    .entry("f")
-                    .or_insert_with(|| json!(format!("<{out}>")));
-                parameters.insert(format!("i{on}"), json!(out));
+            if let Some(list) = self.puts_out(&producer) {
+                let absent = if list { json!([]) } else { json!("none") };
+                let value = self.value(&producer).unwrap_or(absent);
+                parameters.insert(format!("i{on}"), value);
             }
-            artifacts.insert(format!("a{on}"), self.origin(&producer));
+            if let Some(origins) = self.origins(&producer) {
+                artifacts.insert(format!("a{on}"), origins);
+            }
+            if node.any_end {
+                let state = match self.status[&producer] {
+                    TaskStatus::Succeeded => "COMPLETE",
+                    TaskStatus::Failed => "FAILED",
+                    other => panic!("{path} runs after {other}"),
+                };
+                parameters.insert(format!("s{on}"), json!(state));
+            }
         }
         (parameters, artifacts)
     }
 
-    /// The value that a group hands to its tasks: the output of the first task before it that has one, or its own.
+    /// The value that a group hands to its tasks: the text of the first task before it that has one, or its own.
     fn group_value(&self, path: &str) -> String {
         if path.is_empty() {
             return "root".to_owned();
         }
-        let (node, group) = self.node(path);
-        let outs = node
-            .after
-            .iter()
-            .find_map(|on| self.out(&join(&group, *on)));
-        outs.unwrap_or_else(|| self.group_value(&group))
+        let group = self.node(path).1;
+        let Some(on) = self.first_text(path) else {
+            return self.group_value(&group);
+        };
+        let value = self.value(&join(&group, on));
+        let text = value.as_ref().and_then(Value::as_str);
+        text.unwrap_or("none").to_owned()
     }
 
-    /// What a task puts out; a group, what its last task does.
-    pub(super) fn out(&self, path: &str) -> Option<String> {
-        match &self.node(path).0.kind {
-            Kind::Program | Kind::Broken => {
-                let (parameters, artifacts) = self.inputs(path);
-                Some(digest(path, &parameters, &artifacts))
-            }
-            Kind::Importer => None,
-            Kind::Group(inner) => self.out(&join(path, inner.len().checked_sub(1)?)),
+    /// The item of the innermost loop around the tasks of a group.
+    fn item(&self, group: &str) -> i64 {
+        if group.is_empty() {
+            return -1;
+        }
+        match group
+            .strip_suffix(']')
+            .and_then(|name| name.rsplit_once('['))
+        {
+            Some((_, at)) => item(at.parse().unwrap()),
+            None => self.item(&self.node(group).1),
         }
     }
 
-    /// The task that made the artifact of a task.
-    fn origin(&self, path: &str) -> String {
+    /// What a task has put out.
+    pub(super) fn value(&self, path: &str) -> Option<Value> {
+        if !self.is(path, TaskStatus::Succeeded) {
+            return None;
+        }
+        if self.loop_items(path).is_some() {
+            self.puts_out(path)?;
+            let values = self.children(path);
+            return Some(values.iter().filter_map(|one| self.value(one)).collect());
+        }
         match &self.node(path).0.kind {
-            Kind::Program | Kind::Broken | Kind::Importer => path.to_owned(),
-            Kind::Group(inner) => self.origin(&join(path, inner.len() - 1)),
+            Kind::Program | Kind::Broken => {
+                let (parameters, artifacts) = self.inputs(path);
+                Some(json!(digest(path, &parameters, &artifacts)))
+            }
+            Kind::Importer => None,
+            Kind::Group(inner) | Kind::Loop(inner, _) => self.value(&join(path, inner.len() - 1)),
+        }
+    }
+
+    /// The tasks that made the artifacts of a task.
+    fn origins(&self, path: &str) -> Option<Vec<String>> {
+        if !self.is(path, TaskStatus::Succeeded) {
+            return None;
+        }
+        if self.loop_items(path).is_some() {
+            let all = self.children(path).into_iter();
+            return Some(all.filter_map(|one| self.origins(&one)).flatten().collect());
+        }
+        match &self.node(path).0.kind {
+            Kind::Program | Kind::Broken => Some(vec![path.to_owned()]),
+            // What it brings in is named in the document.
+            Kind::Importer => Some(vec![place(path)]),
+            Kind::Group(inner) | Kind::Loop(inner, _) => self.origins(&join(path, inner.len() - 1)),
         }
     }
 }
@@ -290,7 +478,7 @@ impl Reference {
 pub(super) fn digest(
     path: &str,
     parameters: &Map<String, Value>,
-    artifacts: &BTreeMap<String, String>,
+    artifacts: &BTreeMap<String, Vec<String>>,
 ) -> String {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();

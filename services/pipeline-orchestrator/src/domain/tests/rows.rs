@@ -85,6 +85,7 @@ impl Rows {
         assert_eq!(loaded.tasks, state.tasks);
         assert_eq!(loaded.root, state.root);
         assert_eq!(loaded.open_importers, state.open_importers);
+        assert_eq!(loaded.expected_tasks, state.expected_tasks);
         assert_eq!(loaded.groups.len(), state.groups.len());
         for (id, group) in &state.groups {
             let other = &loaded.groups[id];
@@ -93,6 +94,10 @@ impl Rows {
                 (&group.children, &group.waiting, group.unended),
                 "group {id}"
             );
+            let next = |group: &crate::domain::state::Group| {
+                group.iterations.as_ref().map(|iterations| iterations.next)
+            };
+            assert_eq!(next(other), next(group), "loop {id}");
         }
     }
 }

@@ -61,6 +61,41 @@ fn work(plan: pipeline_spec::plan::Plan) -> u64 {
     state.operations
 }
 
+/// A loop over `width` items whose outputs are gathered, at most ten at a time.
+fn collected(width: usize) -> pipeline_spec::plan::Plan {
+    use pipeline_spec::plan::{Body, Items, Iterator, OutputSelector};
+    let mut inner = dag(vec![task("t", "program", &[])]);
+    let select = OutputSelector {
+        task: "t".into(),
+        output: "out".into(),
+    };
+    inner.output_parameters.insert("out".into(), vec![select]);
+    let mut body = component(Body::Dag(inner));
+    body.input_parameters
+        .insert("item".into(), text(None, false));
+    body.output_parameters
+        .insert("out".into(), pipeline_spec::ParameterType::List);
+    let mut each = task("each", "body", &[]);
+    each.iterator = Some(Iterator {
+        items: Items::Raw((0..width).map(|at| json!(at)).collect()),
+        item_input: "item".into(),
+        parallelism: 10,
+    });
+    let root = component(Body::Dag(dag(vec![each])));
+    plan(root, vec![("program", program()), ("body", body)])
+}
+
+#[test]
+fn the_work_of_a_loop_grows_with_its_items_and_no_faster() {
+    let small = work(collected(300));
+    let large = work(collected(3_000));
+    let ratio = large as f64 / small as f64;
+    assert!(
+        (9.0..11.0).contains(&ratio),
+        "{small} operations, then {large}"
+    );
+}
+
 #[test]
 fn work_grows_with_the_number_of_tasks_and_no_faster() {
     let small = work(fan(200));
