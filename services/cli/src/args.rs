@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// Artifacts
     #[command(subcommand)]
     Artifact(Artifact),
+    /// Results of steps that equal steps use instead of running
+    #[command(subcommand)]
+    Cache(Cache),
     /// Single steps of runs
     #[command(subcommand)]
     Step(Step),
@@ -299,6 +302,9 @@ pub(crate) struct Submit {
     /// The run's name; default: the pipeline's name and the time
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// How its steps use the cache: off, identity, content, max-age=SECONDS; several with `;`
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) cache: Option<String>,
     /// Follow the run until it ends; the exit code says how
     #[arg(short, long)]
     pub(crate) watch: bool,
@@ -333,6 +339,47 @@ pub(crate) enum Artifact {
         /// Write the content to this file or directory; - for standard output
         #[arg(long, value_name = "PATH")]
         to: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cache {
+    /// List the results that steps may use, newest first
+    List {
+        /// Only those of this pipeline (the name in its specification)
+        #[arg(long)]
+        pipeline: Option<String>,
+        /// Only those that this run produced
+        #[arg(long)]
+        run: Option<String>,
+        /// How many to print
+        #[arg(long, default_value_t = 50, value_name = "N")]
+        page_size: i32,
+        /// The token that the page before printed
+        #[arg(
+            long,
+            default_value = "",
+            hide_default_value = true,
+            value_name = "TOKEN"
+        )]
+        page_token: String,
+    },
+    /// Show a result: which run produced it, and which steps used it
+    Get {
+        /// The entry's id
+        entry: String,
+    },
+    /// Forget results, so that the next equal steps run
+    Delete {
+        /// The entries' ids
+        #[arg(required_unless_present = "pipeline", conflicts_with = "pipeline")]
+        entries: Vec<String>,
+        /// All of this pipeline (the name in its specification)
+        #[arg(long)]
+        pipeline: Option<String>,
+        /// Of the pipeline's, only those of this task (its path)
+        #[arg(long, requires = "pipeline")]
+        task: Option<String>,
     },
 }
 

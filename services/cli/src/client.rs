@@ -9,6 +9,7 @@ use api_kfp::v2beta1::healthz_service_client::HealthzServiceClient;
 use api_kfp::v2beta1::pipeline_service_client::PipelineServiceClient;
 use api_kfp::v2beta1::run_service_client::RunServiceClient;
 use api_pipelines::v1::artifact_service_client::ArtifactServiceClient;
+use api_pipelines::v1::cache_service_client::CacheServiceClient;
 use api_pipelines::v1::run_service_client::RunServiceClient as RunDetailServiceClient;
 use tonic::{Code, Status};
 
@@ -60,6 +61,7 @@ impl Client {
     service!(healthz, HealthzServiceClient);
     service!(run_details, RunDetailServiceClient);
     service!(artifacts, ArtifactServiceClient);
+    service!(cache, CacheServiceClient);
 
     /// The experiment with this id or name.
     pub(crate) async fn experiment(&self, name: &str) -> Result<kfp::Experiment> {

@@ -94,6 +94,7 @@ async fn call(command: Command, context: &Context, printer: &Printer) -> Result<
         }
         Command::Run(command) => commands::run::execute(command, &client, printer).await,
         Command::Artifact(command) => commands::artifact::execute(command, &client, printer).await,
+        Command::Cache(command) => commands::cache::execute(command, &client, printer).await,
         Command::Step(command) => return commands::step::execute(command, &client).await,
         Command::Up(_)
         | Command::Down(_)

@@ -9,18 +9,20 @@ use api_kfp::v2beta1::pipeline_service_server::SERVICE_NAME as PIPELINES;
 use api_kfp::v2beta1::recurring_run_service_server::SERVICE_NAME as RECURRING_RUNS;
 use api_kfp::v2beta1::run_service_server::SERVICE_NAME as KFP_RUNS;
 use api_pipelines::v1::artifact_service_server::SERVICE_NAME as ARTIFACTS;
+use api_pipelines::v1::cache_service_server::SERVICE_NAME as CACHE;
 use api_pipelines::v1::run_service_server::SERVICE_NAME as RUNS;
 use api_pipelines::v1::spec_service_server::SERVICE_NAME as SPECS;
 use rpc::{Channel, Switchboard};
 
 /// What the pipeline orchestrator serves.
-const ORCHESTRATOR: [&str; 7] = [
+const ORCHESTRATOR: [&str; 8] = [
     EXPERIMENTS,
     PIPELINES,
     RECURRING_RUNS,
     KFP_RUNS,
     RUNS,
     ARTIFACTS,
+    CACHE,
     SPECS,
 ];
 /// What the gateway serves itself.

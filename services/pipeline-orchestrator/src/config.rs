@@ -8,6 +8,7 @@ use runtime::{ProcessConfig, ServiceConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::schedule::check_time_zone;
+use crate::domain::{CacheMode, CachePolicy};
 
 /// Options of the service as a part of any process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,28 @@ pub struct Config {
     pub keep_answers_hours: u64,
     /// The time zone of schedules that name none, such as `Europe/Berlin`.
     pub schedule_time_zone: String,
+    /// How steps that need not run again are found.
+    pub cache: Cache,
+}
+
+/// The cache of steps, for runs that do not say otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cache {
+    /// `identity`: input artifacts count by which they are, as in Kubeflow. `content`: by what is in them. `off`: none.
+    pub mode: CacheMode,
+    /// How old a result may be, in hours; 0 for any age.
+    pub max_age_hours: u64,
+}
+
+impl Cache {
+    /// The same as runs keep it.
+    pub fn policy(self) -> CachePolicy {
+        CachePolicy {
+            mode: self.mode,
+            max_age_s: self.max_age_hours.saturating_mul(3600),
+        }
+    }
 }
 
 impl Default for Config {
@@ -33,6 +56,7 @@ impl Default for Config {
             artifact_root: None,
             keep_answers_hours: 24,
             schedule_time_zone: "UTC".to_owned(),
+            cache: Cache::default(),
         }
     }
 }
@@ -49,6 +73,9 @@ impl Config {
         }
         if let Err(message) = check_time_zone(&self.schedule_time_zone) {
             problems.push(format!("schedule_time_zone: {message}"));
+        }
+        if self.cache.max_age_hours > 24 * 365 * 100 {
+            problems.push("cache.max_age_hours: must be at most 876000".to_owned());
         }
         if let Some(url) = &self.database_url {
             let known = ["postgres://", "postgresql://", "sqlite:"];

@@ -84,6 +84,7 @@ pub async fn build(config: &Config, host: &Host, runner: rpc::Channel) -> anyhow
         supervisor: supervisor.clone(),
         roots,
         plans: Plans::default(),
+        cache: config.cache.policy(),
         metrics: metrics.clone(),
         schedules: Arc::clone(&schedules),
         time_zone: config.schedule_time_zone.clone(),

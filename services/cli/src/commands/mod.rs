@@ -1,6 +1,7 @@
 //! One file per group of commands.
 
 pub(crate) mod artifact;
+pub(crate) mod cache;
 pub(crate) mod experiment;
 pub(crate) mod node;
 pub(crate) mod pipeline;

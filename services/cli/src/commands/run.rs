@@ -97,10 +97,16 @@ async fn submit(submit: Submit, client: &Client, printer: &Printer) -> Result<()
         pipeline_source: Some(source),
         ..Default::default()
     };
-    let request = kfp::CreateRunRequest {
+    let mut request = tonic::Request::new(kfp::CreateRunRequest {
         run: Some(run),
         ..Default::default()
-    };
+    });
+    if let Some(policy) = &submit.cache {
+        let policy = policy
+            .parse()
+            .with_context(|| format!("--cache cannot be `{}`", safe(policy)))?;
+        request.metadata_mut().insert("flumina-cache", policy);
+    }
     let created = client.runs().create_run(request).await?.into_inner();
     if !submit.watch {
         return printer.message(RUN, &created, |run| format!("{}\n", one_line(&run.run_id)));
@@ -317,7 +323,7 @@ pub(crate) fn task_table(tasks: &[own::Task]) -> String {
                 } else {
                     String::new()
                 },
-                safe(&task.message),
+                safe(note(task)),
             ]
         })
         .collect();
@@ -327,6 +333,14 @@ pub(crate) fn task_table(tasks: &[own::Task]) -> String {
         ],
         &rows,
     )
+}
+
+/// What there is to say of a task: about its state, or why a result that was there is not used.
+fn note(task: &own::Task) -> &str {
+    match &task.cache {
+        Some(cache) if task.message.is_empty() => &cache.note,
+        Some(_) | None => &task.message,
+    }
 }
 
 async fn logs(

@@ -299,9 +299,10 @@ impl Heavy {
     }
 }
 
-/// The headers that mean something to services: the key against repetition, and Kubeflow's word to clear tags.
+/// The headers that mean something to services: the key against repetition, Kubeflow's word to clear tags, and how a
+/// new run uses the cache.
 pub(crate) fn forward<T>(headers: &HeaderMap, request: &mut tonic::Request<T>) {
-    for name in ["idempotency-key", CLEAR_TAGS] {
+    for name in ["idempotency-key", CLEAR_TAGS, "flumina-cache"] {
         let value = headers
             .get(name)
             .and_then(|value| value.to_str().ok()?.parse().ok());

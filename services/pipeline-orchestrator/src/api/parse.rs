@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use tonic::Request;
 
 use super::value;
-use crate::app::{NewPipeline, NewRun, NewSource, NewVersion, TagChange};
+use crate::app::{CACHE_FIELD, NewPipeline, NewRun, NewSource, NewVersion, TagChange};
 use crate::domain::violation::{
     DESCRIPTION, EXPERIMENT_NAME, LINE, PIPELINE_NAME, RUN_NAME, VERSION_NAME, Violations,
 };
@@ -284,6 +284,7 @@ pub(super) fn run(request: kfp::CreateRunRequest) -> Result<(NewRun, Violations)
         parameters,
         pipeline_root,
         service_account: run.service_account,
+        cache: String::new(),
     };
     Ok((new, faults))
 }
@@ -361,5 +362,20 @@ pub(super) fn source(
             let version = id("pipeline version", &field, text)?;
             Ok(NewSource::Version(pipeline, version))
         }
+    }
+}
+
+/// How a new run uses the cache, from the metadata of the call; empty when it does not say.
+pub(super) fn cache<T>(request: &Request<T>) -> Result<String, Error> {
+    let text = match request.metadata().get(CACHE_FIELD) {
+        None => return Ok(String::new()),
+        Some(text) => text,
+    };
+    match text.to_str() {
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) => Err(Error::field(
+            CACHE_FIELD,
+            "must be visible ASCII characters",
+        )),
     }
 }

@@ -286,9 +286,10 @@ fn task_state(status: TaskStatus) -> RuntimeState {
     match status {
         TaskStatus::Pending | TaskStatus::Ready => RuntimeState::Pending,
         TaskStatus::Running => RuntimeState::Running,
-        TaskStatus::Succeeded | TaskStatus::Cached => RuntimeState::Succeeded,
+        TaskStatus::Succeeded => RuntimeState::Succeeded,
         TaskStatus::Failed => RuntimeState::Failed,
-        TaskStatus::Skipped => RuntimeState::Skipped,
+        // There is no state for a task whose outputs are those of another; upstream shows it as not run.
+        TaskStatus::Skipped | TaskStatus::Cached => RuntimeState::Skipped,
         TaskStatus::Canceling => RuntimeState::Canceling,
         TaskStatus::Canceled => RuntimeState::Canceled,
     }

@@ -25,7 +25,9 @@ impl Api {
 
     async fn create(&self, request: Request<kfp::CreateRunRequest>) -> Result<kfp::Run, Error> {
         let call = call(&request, "CreateRun", render::run)?;
-        let (new, faults) = parse::run(request.into_inner())?;
+        let cache = parse::cache(&request)?;
+        let (mut new, faults) = parse::run(request.into_inner())?;
+        new.cache = cache;
         answer(self.app.create_run(call, new, faults).await?, render::run)
     }
 

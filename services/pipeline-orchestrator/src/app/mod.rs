@@ -23,8 +23,9 @@ pub use plans::Plans;
 pub(crate) use plans::features;
 pub use recurring::{NewSchedule, ScheduleDetails, ScheduleEdit};
 pub use roots::Roots;
-pub use runs::{NewRun, NewSource, RunDetails};
+pub use runs::{CACHE_FIELD, NewRun, NewSource, RunDetails};
 
+use crate::domain::CachePolicy;
 use crate::error::Error;
 use crate::metrics::OrchestratorMetrics;
 use crate::store::{CallKey, Known, idempotency};
@@ -48,6 +49,8 @@ pub struct Parts {
     pub roots: Roots,
     /// Plans by specification.
     pub plans: Plans,
+    /// How runs use the cache unless they say otherwise.
+    pub cache: CachePolicy,
     /// Counters.
     pub metrics: OrchestratorMetrics,
     /// Asks for a look at the schedules.

@@ -14,13 +14,15 @@ use super::{App, Call, Reply};
 use crate::domain::macros::{self, Facts};
 use crate::domain::violation::Violations;
 use crate::domain::{
-    DEFAULT_EXPERIMENT, Entered, LOST_BUDGET, Query, Run, RunBody, RunRecord, RunStatus, Source,
-    Spec, StorageState, Task, TaskRecord,
+    CachePolicy, DEFAULT_EXPERIMENT, Entered, LOST_BUDGET, Query, Run, RunBody, RunRecord,
+    RunStatus, Source, Spec, StorageState, Task, TaskRecord,
 };
 use crate::error::Error;
 use crate::store::{Page, experiments, pipelines, runs, specs, tasks};
 
 const KIND: &str = "run";
+/// The metadata of a call that says how a new run uses the cache.
+pub const CACHE_FIELD: &str = "flumina-cache";
 
 /// A run to create.
 #[derive(Debug, Clone)]
@@ -39,6 +41,8 @@ pub struct NewRun {
     pub pipeline_root: String,
     /// The account; it has no effect on one machine.
     pub service_account: String,
+    /// How its tasks use the cache, as [`CachePolicy::refined`] reads it; empty for what is configured.
+    pub cache: String,
 }
 
 /// What a new run executes.
@@ -78,6 +82,7 @@ pub(super) fn pending(
     id: RunId,
     plan: &Plan,
     parameters: Map<String, Value>,
+    cache: CachePolicy,
     now: Timestamp,
 ) -> Run {
     Run {
@@ -99,6 +104,7 @@ pub(super) fn pending(
                 at: now,
             }],
             lost_budget: LOST_BUDGET,
+            cache,
             ..RunBody::default()
         },
     }
@@ -171,11 +177,18 @@ impl App {
             faults.add(root_field, message);
             String::new()
         });
+        let mut cache = self.parts().cache;
+        if !new.cache.is_empty() {
+            cache = cache.refined(&new.cache).unwrap_or_else(|message| {
+                faults.add(CACHE_FIELD, message);
+                cache
+            });
+        }
         faults.into_result(())?;
         let experiment = new.experiment;
         let run = Run {
             pipeline_root,
-            ..pending(id, &plan, parameters, now)
+            ..pending(id, &plan, parameters, cache, now)
         };
         let record = record(run, new, source, &spec);
         let create = self.mutate_run(call, id, move |conn| {

@@ -102,7 +102,7 @@ impl App {
                 experiment_id: schedule.experiment_id,
                 pipeline_root,
                 scheduled_at: Some(scheduled_at),
-                ..pending(occasion.id, plan, given, now)
+                ..pending(occasion.id, plan, given, self.parts().cache, now)
             },
             description: schedule.description.clone(),
             storage_state: StorageState::Available,

@@ -15,9 +15,18 @@ impl Engine<'_> {
         let task = self.state.task(id)?;
         let container = launch::container(self.state, task)?;
         match launch::settings(task, container, &task.body.inputs) {
-            Ok(settings) => self.task_mut(id)?.body.image = settings.image,
+            Ok(settings) => {
+                self.task_mut(id)?.body.image.clone_from(&settings.image);
+                if self.asks_cache(id, &settings)? {
+                    return Ok(());
+                }
+            }
             Err(unresolved) => return self.fail_unresolved(id, &unresolved),
         }
+        self.launch_program(id)
+    }
+
+    pub(super) fn launch_program(&mut self, id: TaskId) -> Result<(), StepError> {
         self.act(id, TaskAction::Launch)?;
         self.add_attempt(id)
     }

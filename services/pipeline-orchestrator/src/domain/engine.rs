@@ -47,6 +47,7 @@ pub fn step(
         Event::ArtifactLookedUp { task, found } => {
             engine.artifact_looked_up(task, found.map(|artifact| *artifact))?;
         }
+        Event::CacheLookedUp { task, answer } => engine.cache_looked_up(task, answer)?,
         Event::Terminate { reason } => engine.terminate(reason)?,
     }
     engine.drain()?;
@@ -249,8 +250,12 @@ impl Engine<'_> {
         });
         if after.ended() {
             task.ended_at = Some(now);
+            let leads = task.leads();
             if task.kind == TaskKind::Importer {
                 self.state.open_importers -= 1;
+            }
+            if leads {
+                self.outcome.changes.cache.push(id);
             }
             self.ended.push_back(id);
         }

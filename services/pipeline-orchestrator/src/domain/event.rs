@@ -5,6 +5,7 @@ use ids::{ArtifactId, TaskId, WorkloadId};
 use pipeline_spec::plan::ArtifactType;
 use serde_json::{Map, Value};
 
+use super::cache::CacheAnswer;
 use super::model::{Artifact, Usage};
 use super::status::{AttemptStatus, IllegalMove};
 
@@ -30,6 +31,13 @@ pub enum Event {
         task: TaskId,
         /// What is known; none when nothing is.
         found: Option<Box<Artifact>>,
+    },
+    /// The answer to [`Effect::FindCached`].
+    CacheLookedUp {
+        /// The task that asked.
+        task: TaskId,
+        /// What is known.
+        answer: CacheAnswer,
     },
     /// Somebody wants the run to end.
     Terminate {
@@ -185,6 +193,15 @@ pub enum Effect {
         /// Metadata.
         metadata: Map<String, Value>,
     },
+    /// Look a key up in the cache. The answer should be taken in before the changes are committed: that saves a commit.
+    FindCached {
+        /// The task.
+        task: TaskId,
+        /// The key.
+        key: String,
+        /// How old a result may be, in seconds; 0 for any age.
+        max_age_s: u64,
+    },
     /// The run has ended.
     RunEnded,
 }
@@ -200,6 +217,8 @@ pub struct Changes {
     pub updated: Vec<TaskId>,
     /// Artifacts that are new, and those of other runs that this run uses from now on.
     pub artifacts: Vec<ArtifactId>,
+    /// Tasks whose row in the cache is to be written as they are now.
+    pub cache: Vec<TaskId>,
 }
 
 impl Changes {

@@ -8,6 +8,7 @@ use pipeline_spec::plan::{
 };
 use serde_json::{Map, Value, json};
 
+use super::cache::CACHE_VARIABLE;
 use super::event::StepError;
 use super::model::{Inputs, Run, Task};
 use super::placeholder::{self, Placeholder};
@@ -81,8 +82,10 @@ pub fn launch_spec(state: &RunState, id: TaskId) -> Result<LaunchSpec, StepError
         .ok_or_else(|| missing("attempt of task", id))?;
     let component = state.component(task)?;
     let container = container(state, task)?;
-    let settings = settings(task, container, &task.body.inputs)
+    let mut settings = settings(task, container, &task.body.inputs)
         .map_err(|unresolved| StepError::Inconsistent(unresolved.to_string()))?;
+    // It is for the engine.
+    settings.env.retain(|(name, _)| name != CACHE_VARIABLE);
     let base = output_base(state, task, attempt.number);
     let output_artifacts = component
         .output_artifacts
@@ -218,7 +221,7 @@ fn runtime_artifact(state: &RunState, id: ArtifactId) -> Result<Value, StepError
     }))
 }
 
-fn runtime_type(artifact_type: &ArtifactType) -> Value {
+pub(super) fn runtime_type(artifact_type: &ArtifactType) -> Value {
     let fields = [
         ("schemaTitle", &artifact_type.schema_title),
         ("schemaVersion", &artifact_type.schema_version),

@@ -12,7 +12,9 @@
 //! # A task
 //! It is created with its group and is PENDING until every task that it depends on has SUCCEEDED. Then its inputs are
 //! resolved; if they cannot be, it is FAILED with the name of the input. Otherwise
-//! - a *program* is READY: its first attempt is committed and launched. It is RUNNING when the program runs, and ends
+//! - a *program* that may use the cache asks it first, still PENDING: it is CACHED with the outputs of an equal task, or
+//!   waits for one that runs.
+//! - any other *program* is READY: its first attempt is committed and launched. It is RUNNING when the program runs, and ends
 //!   SUCCEEDED or FAILED as the attempt does. An attempt that is LOST is followed by a new one while the run's budget for
 //!   that lasts; the task is then READY again.
 //! - a *group* is RUNNING: its tasks are created. It ends when all of them have: CANCELED if it was asked to stop, FAILED if
@@ -23,7 +25,7 @@
 //! their end (a group among them starts its own inner tasks, for it runs). Then the group fails, and the same holds one
 //! level further out, up to the run.
 //!
-//! Reserved in the data model and reached by no event yet: iterations (`path`, `iteration`), CACHED, and a budget for the
+//! Reserved in the data model and reached by no event yet: iterations (`path`, `iteration`), and a budget for the
 //! retries that a user asks for, which shares the numbers of attempts with the repetition of lost ones but not its count.
 //!
 //! # Cost
@@ -31,11 +33,13 @@
 //! unfinished dependencies, so nothing is searched.
 
 mod attempts;
+mod cache;
 mod condition;
 mod engine;
 mod event;
 mod fields;
 mod filter;
+mod fingerprint;
 mod group;
 mod importer;
 mod launch;
@@ -53,6 +57,10 @@ mod status;
 mod tests;
 pub mod violation;
 
+pub use cache::{
+    CACHE_VARIABLE, CacheAnswer, CacheEntry, CacheHit, CacheMode, CachePolicy, CacheRole, KeyKind,
+    TaskCache,
+};
 pub use engine::step;
 pub use event::{
     Changes, Effect, Event, Outcome, ProducedArtifact, StepError, StepReport, WorkloadState,

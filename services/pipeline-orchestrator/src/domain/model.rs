@@ -10,6 +10,7 @@ use pipeline_spec::plan::ArtifactType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::cache::{CachePolicy, TaskCache};
 use super::status::{AttemptStatus, RunStatus, TaskKind, TaskStatus};
 
 /// How often a lost attempt is repeated unless a run says otherwise.
@@ -63,6 +64,9 @@ pub struct RunBody {
     pub task_counts: BTreeMap<TaskStatus, u32>,
     /// How often a lost attempt of a task is repeated.
     pub lost_budget: u32,
+    /// Whether and how its tasks use the cache.
+    #[serde(default)]
+    pub cache: CachePolicy,
 }
 
 /// A request to stop a run.
@@ -137,6 +141,9 @@ pub struct TaskBody {
     /// Of a group: the first of its tasks that failed; nothing more starts in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_child: Option<TaskId>,
+    /// What the cache means to it; none for a task that does not use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<TaskCache>,
     /// What it received.
     pub inputs: Inputs,
     /// What it produced; of a group, what its outputs select.

@@ -331,6 +331,8 @@ impl RunState {
                 });
             } else if task.kind == TaskKind::Importer && task.status == TaskStatus::Running {
                 effects.push(importer::question(self, task.id)?);
+            } else {
+                effects.extend(task.cache_question());
             }
         }
         if self.run.status.ended() {

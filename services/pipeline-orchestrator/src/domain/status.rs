@@ -84,7 +84,7 @@ named!(
         Canceling = "CANCELING",
         /// It was stopped, or never started because the run was stopped.
         Canceled = "CANCELED",
-        /// Its outputs were taken from an earlier task. Reserved: no event leads here yet.
+        /// Its outputs are those of another task with the same key.
         Cached = "CACHED",
     }
 );
@@ -112,6 +112,7 @@ impl TaskStatus {
             (S::Ready | S::Running | S::Canceling, A::Succeed) => S::Succeeded,
             (S::Pending | S::Ready | S::Running | S::Canceling, A::Fail) => S::Failed,
             (S::Pending, A::Skip) => S::Skipped,
+            (S::Pending, A::Reuse) => S::Cached,
             (S::Ready | S::Running, A::Cancel) => S::Canceling,
             (S::Pending | S::Canceling, A::End) => S::Canceled,
             (
@@ -131,6 +132,7 @@ impl TaskStatus {
                 | A::Succeed
                 | A::Fail
                 | A::Skip
+                | A::Reuse
                 | A::Cancel
                 | A::End,
             ) => {
@@ -161,6 +163,8 @@ named!(
         Fail = "fail",
         /// It will never start.
         Skip = "skip",
+        /// It takes the outputs of another task.
+        Reuse = "reuse",
         /// It is asked to stop.
         Cancel = "cancel",
         /// It stopped, or will never start because the run is being stopped.

@@ -1,8 +1,10 @@
 //! Artifacts, and which runs use them.
 
+use std::collections::HashMap;
+
 use ids::{ArtifactId, RunId};
 use pipeline_spec::plan::ArtifactType;
-use sql::{Builder, Conn, Error, FromRow, Row, Value, args};
+use sql::{Builder, Conn, Db, Error, FromRow, Row, Value, args};
 
 use super::engine_sql as statements;
 use crate::domain::Artifact;
@@ -119,6 +121,26 @@ pub(crate) async fn by_uri(conn: &mut Conn, uri: &str) -> Result<Vec<Artifact>, 
 pub(crate) async fn by_id(conn: &mut Conn, id: ArtifactId) -> Result<Option<Artifact>, Error> {
     conn.fetch_optional(statements::ARTIFACT_BY_ID, args![id])
         .await
+}
+
+/// Artifacts by their ids.
+pub(crate) async fn by_ids(
+    db: &Db,
+    ids: &[ArtifactId],
+) -> Result<HashMap<ArtifactId, Artifact>, Error> {
+    let mut found = HashMap::new();
+    for chunk in ids.chunks(CHUNK) {
+        let mut builder = Builder::new(statements::ARTIFACTS_BY_IDS);
+        builder.bind_list(chunk.iter().copied()).push(")");
+        let (sql, args) = builder.finish();
+        let artifacts: Vec<Artifact> = db.fetch_all(sql, args).await?;
+        found.extend(
+            artifacts
+                .into_iter()
+                .map(|artifact| (artifact.id, artifact)),
+        );
+    }
+    Ok(found)
 }
 
 /// A page of artifacts, newest first, before an artifact.

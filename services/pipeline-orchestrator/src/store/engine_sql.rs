@@ -82,6 +82,12 @@ pub(crate) const INSERT_ARTIFACTS: &str =
 pub(crate) const INSERT_USES: &str = "INSERT INTO artifact_uses (run_id, artifact_id) VALUES ";
 /// The end of [`INSERT_USES`].
 pub(crate) const OR_NOTHING: &str = " ON CONFLICT (run_id, artifact_id) DO NOTHING";
+/// The beginning of a look-up of several artifacts.
+pub(crate) const ARTIFACTS_BY_IDS: &str = concat!(
+    "SELECT ",
+    artifact_columns!(),
+    " FROM artifacts WHERE id IN ("
+);
 /// The beginning of a page of artifacts.
 pub(crate) const ARTIFACTS_PAGE: &str = concat!(
     "SELECT ",

@@ -2,6 +2,8 @@
 //! one transaction.
 
 pub(crate) mod artifacts;
+pub(crate) mod cache;
+pub(crate) mod cache_sql;
 pub(crate) mod engine_sql;
 pub(crate) mod experiments;
 pub(crate) mod idempotency;

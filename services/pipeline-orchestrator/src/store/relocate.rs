@@ -28,6 +28,7 @@ pub async fn relocate(config: &Config, from: &str, to: &str) -> Result<(), Error
                     statements::RELOCATE_TASKS,
                     statements::RELOCATE_SCHEDULES,
                     statements::RELOCATE_ARTIFACTS,
+                    statements::RELOCATE_CACHE,
                 ] {
                     let values = args![
                         whole.as_str(),

@@ -180,6 +180,9 @@ statements! {
     /// A task has no path of its own; the comparison gives the last two placeholders a type.
     RELOCATE_TASKS = concat!(
         "UPDATE tasks SET body = ", moved_document!("body"), " WHERE CAST($5 AS TEXT) <> CAST($6 AS TEXT)");
+    RELOCATE_CACHE = concat!(
+        "UPDATE cache_entries SET outputs = ", moved_document!("outputs"),
+        " WHERE CAST($5 AS TEXT) <> CAST($6 AS TEXT)");
     RELOCATE_ARTIFACTS = concat!(
         "UPDATE artifacts SET metadata = ", moved_document!("metadata"), ", uri = ", moved_path!("uri"));
 }

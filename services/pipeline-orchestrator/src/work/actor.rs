@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -12,9 +13,10 @@ use futures_util::stream::FuturesUnordered;
 use ids::{ArtifactId, RunId, TaskId, WorkloadId};
 use tokio::sync::mpsc;
 
+use super::cache::Round;
 use super::calls::{self, Answer};
 use super::engine::Inner;
-use super::{cleanup, launch};
+use super::{cache, cleanup, launch};
 use crate::domain::{
     Artifact, Cancel, Changes, Effect, Entered, Event, RunRecord, RunState, RunStatus, StepError,
     Task, TaskRecord, WorkloadUpdate, launch_spec, step,
@@ -25,6 +27,8 @@ use crate::store::{artifacts, runs, sequences, specs, tasks};
 const BATCH: usize = 512;
 /// Calls to the runner that are under way at a time.
 const IN_FLIGHT: usize = 64;
+/// The pause after another run was faster.
+const RACED: Duration = Duration::from_millis(2);
 /// How often a lasting failure is met before the run is given up.
 const LASTING: u32 = 3;
 
@@ -37,11 +41,13 @@ pub(super) enum Message {
     Update(Box<WorkloadUpdate>),
     /// Updates may have been missed.
     Resync,
+    /// A task of some run ended that a task of this one waits for.
+    AskCache,
 }
 
 /// Why an actor loads its run again.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error("the database failed")]
     Sql(#[from] sql::Error),
     #[error("the engine refused an event")]
@@ -54,6 +60,8 @@ enum Failure {
     Gone,
     #[error("another process took over the database")]
     Fenced,
+    #[error("another run wrote the same entry of the cache")]
+    Raced,
 }
 
 impl Failure {
@@ -61,7 +69,7 @@ impl Failure {
     fn lasting(&self) -> bool {
         match self {
             Self::Step(_) | Self::Corrupt(_) => true,
-            Self::Sql(_) | Self::Cleanup(_) | Self::Gone | Self::Fenced => false,
+            Self::Sql(_) | Self::Cleanup(_) | Self::Gone | Self::Fenced | Self::Raced => false,
         }
     }
 }
@@ -81,6 +89,8 @@ pub(super) async fn live(
                     return;
                 }
             }
+            // What the other run wrote is there once its commit is.
+            Err(Failure::Raced) => tokio::time::sleep(RACED).await,
             Err(Failure::Fenced) => {
                 engine.fenced();
                 return;
@@ -118,12 +128,17 @@ async fn give_up(engine: &Inner, run: RunId, error: &str) {
         at: now,
     });
     let ended = record.run;
-    let written = engine
-        .db
-        .write(move |conn| Box::pin(async move { runs::update(conn, &ended).await }))
-        .await;
-    if let Err(error) = written {
-        tracing::warn!(%run, error = aip::chain(&error), "a run cannot be ended");
+    let written = engine.db.write(move |conn| {
+        Box::pin(async move {
+            runs::update(conn, &ended).await?;
+            crate::store::cache::release_run(conn, run).await
+        })
+    });
+    match written.await {
+        Ok(released) => engine.cache_ended(&released),
+        Err::<_, sql::Error>(error) => {
+            tracing::warn!(%run, error = aip::chain(&error), "a run cannot be ended");
+        }
     }
     engine.watchers.changed(run, true);
 }
@@ -227,15 +242,14 @@ impl<'e> Actor<'e> {
     /// Goes on where the stored rows stand.
     async fn begin(&mut self, cancel: Option<Cancel>) -> Result<(), Failure> {
         let effects = self.state.open_effects()?;
-        self.perform(effects)?;
         let event = match cancel {
-            Some(cancel) => Event::Terminate {
+            Some(cancel) => Some(Event::Terminate {
                 reason: cancel.reason,
-            },
-            None if self.state.run.status == RunStatus::Pending => Event::Start,
-            None => return Ok(()),
+            }),
+            None if self.state.run.status == RunStatus::Pending => Some(Event::Start),
+            None => None,
         };
-        self.apply(vec![event]).await
+        self.advance(event.into_iter().collect(), effects).await
     }
 
     /// Takes messages in; true when the run is to be removed.
@@ -244,10 +258,12 @@ impl<'e> Actor<'e> {
         let mut order = Vec::new();
         let mut woken = false;
         let mut resync = false;
+        let mut ask_cache = false;
         for message in batch {
             match message {
                 Message::Wake => woken = true,
                 Message::Resync => resync = true,
+                Message::AskCache => ask_cache = true,
                 // An update holds the whole state: of several for a workload the newest says it all.
                 Message::Update(update) => {
                     let id = update.workload_id.clone();
@@ -283,7 +299,10 @@ impl<'e> Actor<'e> {
         self.apply(events).await?;
         if resync {
             let effects = self.state.open_effects()?;
-            self.perform(effects)?;
+            self.advance(Vec::new(), effects).await?;
+        } else if ask_cache {
+            let effects = self.state.cache_questions();
+            self.advance(Vec::new(), effects).await?;
         }
         Ok(false)
     }
@@ -324,15 +343,55 @@ impl<'e> Actor<'e> {
                     open.number == *attempt && self.state.run.body.cancel.is_none()
                 }),
             Effect::Stop { .. } | Effect::FindArtifact { .. } => true,
-            Effect::RunEnded => false,
+            Effect::FindCached { .. } | Effect::RunEnded => false,
         }
     }
 
     /// Steps through events, commits once, then does what follows.
     async fn apply(&mut self, events: Vec<Event>) -> Result<(), Failure> {
-        if events.is_empty() {
-            return Ok(());
+        self.advance(events, Vec::new()).await
+    }
+
+    /// The same, with effects that are open already. What the cache is asked is answered before the commit, so a task
+    /// that uses it costs no commit of its own.
+    async fn advance(
+        &mut self,
+        mut events: Vec<Event>,
+        mut effects: Vec<Effect>,
+    ) -> Result<(), Failure> {
+        let mut pending = Pending::default();
+        loop {
+            if !events.is_empty() {
+                self.step(events, &mut pending, &mut effects).await?;
+            }
+            let asked: Vec<Effect> = effects
+                .extract_if(.., |effect| matches!(effect, Effect::FindCached { .. }))
+                .collect();
+            if asked.is_empty() {
+                break;
+            }
+            let round = &mut pending.round;
+            events = cache::answers(self.engine, &self.state, asked, round).await?;
         }
+        let round = std::mem::take(&mut pending.round);
+        if !pending.is_empty() {
+            runtime::abort_point("orchestrator.step.computed");
+            let ended_leaders = self.commit(pending, &round).await?;
+            runtime::abort_point("orchestrator.step.committed");
+            let ended = self.state.run.status.ended();
+            self.engine.watchers.changed(self.state.run.id, ended);
+            self.engine.cache_ended(&ended_leaders);
+        }
+        self.engine.wait_for(self.state.run.id, &round).await?;
+        self.perform(effects)
+    }
+
+    async fn step(
+        &mut self,
+        events: Vec<Event>,
+        pending: &mut Pending,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Failure> {
         let artifacts: usize = events.iter().map(reported_artifacts).sum();
         let needed = self
             .state
@@ -342,25 +401,16 @@ impl<'e> Actor<'e> {
         let mut numbers = self.engine.numbers.lock().await;
         numbers.reserve(&self.engine.db, needed).await?;
         let now = self.engine.clock.now();
-        let mut pending = Pending::default();
-        let mut effects = Vec::new();
         for event in events {
             let outcome = step(&mut self.state, event, now, &mut || numbers.draw())?;
             pending.merge(outcome.changes);
             effects.extend(outcome.effects);
         }
-        drop(numbers);
-        if !pending.is_empty() {
-            runtime::abort_point("orchestrator.step.computed");
-            self.commit(pending).await?;
-            runtime::abort_point("orchestrator.step.committed");
-            let ended = self.state.run.status.ended();
-            self.engine.watchers.changed(self.state.run.id, ended);
-        }
-        self.perform(effects)
+        Ok(())
     }
 
-    async fn commit(&mut self, pending: Pending) -> Result<(), Failure> {
+    /// Writes what changed; returns the tasks that others may wait for and that have ended.
+    async fn commit(&mut self, pending: Pending, round: &Round) -> Result<Vec<TaskId>, Failure> {
         let record = |id: &TaskId| -> Result<TaskRecord, Failure> {
             let task = self.state.get(*id);
             let task = task.ok_or_else(|| Failure::Corrupt(format!("task {id} is missing")))?;
@@ -391,6 +441,8 @@ impl<'e> Actor<'e> {
             .map(|artifact| (self.state.run.id, artifact.id))
             .collect();
         let run = pending.run.then(|| self.state.run.clone());
+        let (cache, ended) = cache::writes(&self.state, pending.cache, round);
+        let (run_id, now) = (self.state.run.id, self.engine.clock.now());
         let epoch = self.engine.epoch();
         let written = self.engine.db.write(move |conn| {
             Box::pin(async move {
@@ -403,9 +455,12 @@ impl<'e> Actor<'e> {
                 }
                 artifacts::insert(conn, &recorded).await?;
                 artifacts::insert_uses(conn, uses).await?;
+                if !crate::store::cache::write(conn, run_id, cache, now).await? {
+                    return Err(Failure::Raced);
+                }
                 match run {
                     Some(run) if !runs::update(conn, &run).await? => Err(Failure::Gone),
-                    Some(_) | None => Ok(()),
+                    Some(_) | None => Ok(ended),
                 }
             })
         });
@@ -416,7 +471,8 @@ impl<'e> Actor<'e> {
     fn perform(&mut self, effects: Vec<Effect>) -> Result<(), Failure> {
         for effect in effects {
             match effect {
-                Effect::RunEnded => {}
+                // The cache was asked before the commit.
+                Effect::RunEnded | Effect::FindCached { .. } => {}
                 // A stop must not wait behind launches that it makes useless.
                 Effect::Stop { .. } => self.waiting.push_front(effect),
                 Effect::Launch { .. } | Effect::FindArtifact { .. } => {
@@ -447,7 +503,10 @@ impl<'e> Actor<'e> {
             Effect::Launch { task, .. } => {
                 Some(launch::request("", launch_spec(&self.state, *task)?))
             }
-            Effect::Stop { .. } | Effect::FindArtifact { .. } | Effect::RunEnded => None,
+            Effect::Stop { .. }
+            | Effect::FindArtifact { .. }
+            | Effect::FindCached { .. }
+            | Effect::RunEnded => None,
         };
         Ok(calls::call(
             engine,
@@ -470,7 +529,10 @@ fn reported_artifacts(event: &Event) -> usize {
             report.artifacts.iter().map(|(_, list)| list.len()).sum()
         }),
         Event::ArtifactLookedUp { .. } => 1,
-        Event::Start | Event::LaunchRefused { .. } | Event::Terminate { .. } => 0,
+        Event::Start
+        | Event::LaunchRefused { .. }
+        | Event::CacheLookedUp { .. }
+        | Event::Terminate { .. } => 0,
     }
 }
 
@@ -481,6 +543,9 @@ struct Pending {
     inserted: BTreeSet<TaskId>,
     updated: BTreeSet<TaskId>,
     artifacts: BTreeSet<ArtifactId>,
+    cache: BTreeSet<TaskId>,
+    /// What the cache was asked on the way.
+    round: Round,
 }
 
 impl Pending {
@@ -489,6 +554,7 @@ impl Pending {
         self.inserted.extend(changes.inserted);
         self.updated.extend(changes.updated);
         self.artifacts.extend(changes.artifacts);
+        self.cache.extend(changes.cache);
     }
 
     fn is_empty(&self) -> bool {

@@ -59,7 +59,8 @@ pub(super) fn call(
         Effect::FindArtifact { .. } => {
             Box::pin(async move { find_call(&engine, effect, pause).await })
         }
-        Effect::RunEnded => Box::pin(async { Answer::Nothing }),
+        // The actor asks the cache itself.
+        Effect::FindCached { .. } | Effect::RunEnded => Box::pin(async { Answer::Nothing }),
     }
 }
 

@@ -10,7 +10,7 @@ use ids::{ArtifactId, RunId};
 use super::engine::Inner;
 use super::launch;
 use crate::domain::{Artifact, RunRecord, Task, run_base};
-use crate::store::{artifacts, runs, tasks};
+use crate::store::{artifacts, cache, runs, tasks};
 
 /// Stopping a program may take its whole grace.
 const FORGET_TIMEOUT: Duration = Duration::from_secs(120);
@@ -40,6 +40,7 @@ impl From<tonic::Status> for Error {
 pub(super) async fn remove(engine: &Inner, record: &RunRecord) -> Result<(), Error> {
     let run = record.run.id;
     stop_open_attempts(engine, record).await?;
+    leave_cache(engine, record).await?;
     let context = rpc::Context::background("pipeline-orchestrator");
     let request = runner::ForgetRequest {
         owner: launch::owner(run),
@@ -72,6 +73,21 @@ pub(super) async fn remove(engine: &Inner, record: &RunRecord) -> Result<(), Err
     });
     removed.await?;
     runtime::abort_point("orchestrator.delete.committed");
+    Ok(())
+}
+
+/// Takes the run out of the cache, before its content goes: who used an entry by then has noted that, and nobody else
+/// can any more.
+async fn leave_cache(engine: &Inner, record: &RunRecord) -> Result<(), Error> {
+    let (run, keep) = (record.run.id, record.keep_artifacts);
+    let write = engine.db.write(move |conn| {
+        Box::pin(async move {
+            cache::forget_run(conn, run, keep).await?;
+            cache::release_run(conn, run).await
+        })
+    });
+    let released: Result<_, sql::Error> = write.await;
+    engine.cache_ended(&released?);
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::Wake;
 use super::actor::{self, Message};
+use super::cache::Waiters;
 use super::launch;
 use super::numbers::Numbers;
 use super::watchers::Watchers;
@@ -58,6 +59,8 @@ pub(super) struct Inner {
     active: Gauge,
     pub(super) numbers: tokio::sync::Mutex<Numbers>,
     pub(super) watchers: Watchers,
+    /// Who waits for a task that runs for its key in the cache.
+    pub(super) waiters: Waiters,
     actors: Mutex<HashMap<RunId, mpsc::UnboundedSender<Message>>>,
     /// The number of this start of the service; a later start has a greater one and makes our writes fail.
     epoch: AtomicI64,
@@ -75,6 +78,7 @@ impl RunEngine {
             active: deps.active,
             numbers: tokio::sync::Mutex::default(),
             watchers: Watchers::new(deps.any_end),
+            waiters: Waiters::default(),
             actors: Mutex::default(),
             epoch: AtomicI64::new(0),
         }))
@@ -211,6 +215,14 @@ impl Inner {
         let actors = self.actors.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = actors.get(&run) {
             let _delivered = sender.send(Message::Update(Box::new(update)));
+        }
+    }
+
+    /// Tells the actor of a run to ask the cache again.
+    pub(super) fn ask_cache(&self, run: RunId) {
+        let actors = self.actors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = actors.get(&run) {
+            let _delivered = sender.send(Message::AskCache);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What goes on without a caller: one actor per run that has not ended, and the watch on the runner.
 
 mod actor;
+mod cache;
 mod calls;
 mod cleanup;
 mod engine;
@@ -27,6 +28,7 @@ pub trait Wake: Send + Sync + 'static {
 pub const ABORT_POINTS: &[&str] = &[
     "orchestrator.step.computed",
     "orchestrator.step.committed",
+    "orchestrator.cache.answered",
     "orchestrator.launch.sent",
     "orchestrator.launch.answered",
     "orchestrator.stop.sent",

@@ -1,4 +1,4 @@
-//! Forgets answers that no caller asks for any more.
+//! Forgets answers that no caller asks for any more, and results of steps that have expired.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use reconcile::{Reconciler, Report};
 use sql::Db;
 
 use crate::metrics::OrchestratorMetrics;
-use crate::store::idempotency;
+use crate::store::{cache, idempotency};
 
 /// Removes kept answers after a time.
 pub(crate) struct Retention {
@@ -33,6 +33,9 @@ impl Reconciler for Retention {
         let purge = self
             .db
             .write(move |conn| Box::pin(async move { idempotency::purge(conn, before).await }));
+        if let Err(error) = purge_cache(&self.db, self.clock.now()).await {
+            return Report::problem(sql::Error::to_string(&error));
+        }
         match purge.await {
             Ok(changed) => {
                 self.metrics.answers_purged.inc_by(changed);
@@ -44,6 +47,12 @@ impl Reconciler for Retention {
             Err(error) => Report::problem(sql::Error::to_string(&error)),
         }
     }
+}
+
+/// Results that have expired are not used any more.
+async fn purge_cache(db: &Db, now: clock::Timestamp) -> Result<u64, sql::Error> {
+    db.write(move |conn| Box::pin(async move { cache::purge(conn, now).await }))
+        .await
 }
 
 #[cfg(test)]

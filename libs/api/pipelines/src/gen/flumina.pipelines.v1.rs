@@ -114,6 +114,133 @@ pub struct Task {
     /// The number of the iteration, of a task in a loop; -1 elsewhere.
     #[prost(int64, tag = "21")]
     pub iteration_index: i64,
+    /// What the cache means to it; absent for a task that does not use it.
+    #[prost(message, optional, tag = "40")]
+    pub cache: ::core::option::Option<TaskCache>,
+}
+/// What the cache means to a task.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskCache {
+    /// The key: SHA-256, lower-case hexadecimal.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// What the key is made of.
+    #[prost(enumeration = "CacheKeyKind", tag = "2")]
+    pub key_kind: i32,
+    /// Why a result that was there is not used; empty for none.
+    #[prost(string, tag = "3")]
+    pub note: ::prost::alloc::string::String,
+    /// The run from which a cached task has its outputs.
+    #[prost(string, tag = "4")]
+    pub source_run_id: ::prost::alloc::string::String,
+    /// The task from which a cached task has its outputs.
+    #[prost(string, tag = "5")]
+    pub source_task_id: ::prost::alloc::string::String,
+    /// The run of the equal task that this one waits for.
+    #[prost(string, tag = "6")]
+    pub awaited_run_id: ::prost::alloc::string::String,
+    /// The equal task that this one waits for.
+    #[prost(string, tag = "7")]
+    pub awaited_task_id: ::prost::alloc::string::String,
+}
+/// A result that other tasks may use.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CacheEntry {
+    /// The entry's id: that of the task that produced it.
+    #[prost(string, tag = "1")]
+    pub entry_id: ::prost::alloc::string::String,
+    /// The pipeline whose runs may use it.
+    #[prost(string, tag = "2")]
+    pub pipeline_name: ::prost::alloc::string::String,
+    /// The key: SHA-256, lower-case hexadecimal.
+    #[prost(string, tag = "3")]
+    pub key: ::prost::alloc::string::String,
+    /// What the key is made of.
+    #[prost(enumeration = "CacheKeyKind", tag = "4")]
+    pub key_kind: i32,
+    /// The run that produced it; it may be gone.
+    #[prost(string, tag = "5")]
+    pub run_id: ::prost::alloc::string::String,
+    /// The task that produced it.
+    #[prost(string, tag = "6")]
+    pub task_id: ::prost::alloc::string::String,
+    /// The path of the task.
+    #[prost(string, tag = "7")]
+    pub task_path: ::prost::alloc::string::String,
+    /// When the task succeeded.
+    #[prost(message, optional, tag = "8")]
+    pub created_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it is not used any more; absent for never.
+    #[prost(message, optional, tag = "9")]
+    pub expires_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// How often it was used.
+    #[prost(int64, tag = "10")]
+    pub hits: i64,
+    /// When it was used last.
+    #[prost(message, optional, tag = "11")]
+    pub last_hit_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// The parameters that the task produced.
+    #[prost(message, optional, tag = "12")]
+    pub output_parameters: ::core::option::Option<::prost_types::Struct>,
+    /// The artifacts that the task produced, by output name.
+    #[prost(map = "string, message", tag = "13")]
+    pub output_artifacts: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ArtifactIds,
+    >,
+    /// The tasks that used it, newest first, at most 100; of GetCacheEntry only.
+    #[prost(message, repeated, tag = "14")]
+    pub used_by: ::prost::alloc::vec::Vec<CacheUse>,
+}
+/// A task that used an entry.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheUse {
+    /// The run.
+    #[prost(string, tag = "1")]
+    pub run_id: ::prost::alloc::string::String,
+    /// The task.
+    #[prost(string, tag = "2")]
+    pub task_id: ::prost::alloc::string::String,
+}
+/// Selects entries of the cache.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListCacheEntriesRequest {
+    /// Only those of this pipeline; empty for all.
+    #[prost(string, tag = "1")]
+    pub pipeline_name: ::prost::alloc::string::String,
+    /// Only those that this run produced; empty for all.
+    #[prost(string, tag = "2")]
+    pub run_id: ::prost::alloc::string::String,
+    /// How many at most; 0 for 50, at most 1000.
+    #[prost(int32, tag = "3")]
+    pub page_size: i32,
+    /// The token of the page before.
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// A page of entries.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListCacheEntriesResponse {
+    /// The entries.
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<CacheEntry>,
+    /// The token of the next page; empty on the last.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// Names an entry.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetCacheEntryRequest {
+    /// The entry's id.
+    #[prost(string, tag = "1")]
+    pub entry_id: ::prost::alloc::string::String,
+}
+/// Names an entry to remove. Doing it again finds nothing.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteCacheEntryRequest {
+    /// The entry's id.
+    #[prost(string, tag = "1")]
+    pub entry_id: ::prost::alloc::string::String,
 }
 /// Ids of artifacts.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -550,6 +677,43 @@ impl TaskKind {
             "DAG" => Some(Self::Dag),
             "IMPORTER" => Some(Self::Importer),
             "LOOP" => Some(Self::Loop),
+            _ => None,
+        }
+    }
+}
+/// What a key of the cache is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum CacheKeyKind {
+    /// Not set.
+    Unspecified = 0,
+    /// The program and which inputs it gets.
+    Identity = 1,
+    /// The program and what is in its inputs.
+    Content = 2,
+    /// The key that the pipeline gives.
+    Given = 3,
+}
+impl CacheKeyKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CACHE_KEY_KIND_UNSPECIFIED",
+            Self::Identity => "IDENTITY",
+            Self::Content => "CONTENT",
+            Self::Given => "GIVEN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CACHE_KEY_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "IDENTITY" => Some(Self::Identity),
+            "CONTENT" => Some(Self::Content),
+            "GIVEN" => Some(Self::Given),
             _ => None,
         }
     }
@@ -1848,6 +2012,456 @@ pub mod artifact_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "flumina.pipelines.v1.ArtifactService";
     impl<T> tonic::server::NamedService for ArtifactServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Generated client implementations.
+pub mod cache_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Results of tasks that other tasks may use instead of running.
+    #[derive(Debug, Clone)]
+    pub struct CacheServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> CacheServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> CacheServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            CacheServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Lists entries of the cache in pages, newest first.
+        pub async fn list_cache_entries(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListCacheEntriesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListCacheEntriesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flumina.pipelines.v1.CacheService/ListCacheEntries",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "flumina.pipelines.v1.CacheService",
+                        "ListCacheEntries",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns one entry: which run produced it, and who used it.
+        pub async fn get_cache_entry(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetCacheEntryRequest>,
+        ) -> std::result::Result<tonic::Response<super::CacheEntry>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flumina.pipelines.v1.CacheService/GetCacheEntry",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("flumina.pipelines.v1.CacheService", "GetCacheEntry"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Removes an entry, so that the next equal task runs. Tasks that used it keep their outputs.
+        pub async fn delete_cache_entry(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteCacheEntryRequest>,
+        ) -> std::result::Result<tonic::Response<()>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flumina.pipelines.v1.CacheService/DeleteCacheEntry",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "flumina.pipelines.v1.CacheService",
+                        "DeleteCacheEntry",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod cache_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with CacheServiceServer.
+    #[async_trait]
+    pub trait CacheService: std::marker::Send + std::marker::Sync + 'static {
+        /// Lists entries of the cache in pages, newest first.
+        async fn list_cache_entries(
+            &self,
+            request: tonic::Request<super::ListCacheEntriesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListCacheEntriesResponse>,
+            tonic::Status,
+        >;
+        /// Returns one entry: which run produced it, and who used it.
+        async fn get_cache_entry(
+            &self,
+            request: tonic::Request<super::GetCacheEntryRequest>,
+        ) -> std::result::Result<tonic::Response<super::CacheEntry>, tonic::Status>;
+        /// Removes an entry, so that the next equal task runs. Tasks that used it keep their outputs.
+        async fn delete_cache_entry(
+            &self,
+            request: tonic::Request<super::DeleteCacheEntryRequest>,
+        ) -> std::result::Result<tonic::Response<()>, tonic::Status>;
+    }
+    /// Results of tasks that other tasks may use instead of running.
+    #[derive(Debug)]
+    pub struct CacheServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> CacheServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for CacheServiceServer<T>
+    where
+        T: CacheService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/flumina.pipelines.v1.CacheService/ListCacheEntries" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListCacheEntriesSvc<T: CacheService>(pub Arc<T>);
+                    impl<
+                        T: CacheService,
+                    > tonic::server::UnaryService<super::ListCacheEntriesRequest>
+                    for ListCacheEntriesSvc<T> {
+                        type Response = super::ListCacheEntriesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListCacheEntriesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CacheService>::list_cache_entries(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListCacheEntriesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flumina.pipelines.v1.CacheService/GetCacheEntry" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetCacheEntrySvc<T: CacheService>(pub Arc<T>);
+                    impl<
+                        T: CacheService,
+                    > tonic::server::UnaryService<super::GetCacheEntryRequest>
+                    for GetCacheEntrySvc<T> {
+                        type Response = super::CacheEntry;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetCacheEntryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CacheService>::get_cache_entry(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetCacheEntrySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flumina.pipelines.v1.CacheService/DeleteCacheEntry" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteCacheEntrySvc<T: CacheService>(pub Arc<T>);
+                    impl<
+                        T: CacheService,
+                    > tonic::server::UnaryService<super::DeleteCacheEntryRequest>
+                    for DeleteCacheEntrySvc<T> {
+                        type Response = ();
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteCacheEntryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CacheService>::delete_cache_entry(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteCacheEntrySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for CacheServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "flumina.pipelines.v1.CacheService";
+    impl<T> tonic::server::NamedService for CacheServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

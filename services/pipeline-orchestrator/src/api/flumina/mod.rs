@@ -1,6 +1,7 @@
 //! `flumina.pipelines.v1`: what the adopted contract cannot say.
 
 mod artifacts;
+mod cache;
 mod logs;
 mod render;
 mod runs;
@@ -11,6 +12,7 @@ use std::pin::Pin;
 
 use aip::ApiError;
 use api_pipelines::v1::artifact_service_server::ArtifactServiceServer;
+use api_pipelines::v1::cache_service_server::CacheServiceServer;
 use api_pipelines::v1::run_service_server::RunServiceServer;
 use api_pipelines::v1::spec_service_server::SpecServiceServer;
 use futures_util::Stream;
@@ -26,7 +28,7 @@ use crate::work::RunEngine;
 /// What a server stream is.
 type Streaming<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// The three services of the contract.
+/// The services of the contract.
 #[derive(Clone)]
 pub(crate) struct Flumina {
     app: App,
@@ -46,6 +48,7 @@ pub(crate) fn add(services: Services, app: &App, engine: &RunEngine, objects: St
     services
         .descriptor(api_pipelines::DESCRIPTOR)
         .add(RunServiceServer::new(flumina.clone()))
+        .add(CacheServiceServer::new(flumina.clone()))
         .add(ArtifactServiceServer::new(flumina))
         .add(specs)
 }

@@ -9,7 +9,10 @@ use ids::ArtifactId;
 use prost_types::value::Kind;
 use serde_json::{Map, Value};
 
-use crate::domain::{Artifact, Attempt, AttemptStatus, Run, RunStatus, Task, TaskKind, TaskStatus};
+use crate::domain::{
+    Artifact, Attempt, AttemptStatus, CacheEntry, CacheRole, KeyKind, Run, RunStatus, Task,
+    TaskCache, TaskKind, TaskStatus,
+};
 
 pub(super) fn run(run: &Run, parameters: &Map<String, Value>) -> own::Run {
     let body = &run.body;
@@ -97,6 +100,58 @@ pub(super) fn task(task: &Task) -> own::Task {
         component: body.component.clone(),
         image: body.image.clone(),
         iteration_index: task.iteration,
+        cache: task
+            .body
+            .cache
+            .as_ref()
+            .map(|cache| task_cache(task, cache)),
+    }
+}
+
+fn task_cache(task: &Task, cache: &TaskCache) -> own::TaskCache {
+    let mut shown = own::TaskCache {
+        key: cache.key.clone(),
+        key_kind: key_kind(cache.kind).into(),
+        note: cache.note.clone(),
+        ..Default::default()
+    };
+    match cache.role {
+        CacheRole::Asks | CacheRole::Leads => {}
+        CacheRole::Uses { run, task } => {
+            (shown.source_run_id, shown.source_task_id) = (run.to_string(), task.to_string());
+        }
+        CacheRole::Waits { .. } if task.status.ended() => {}
+        CacheRole::Waits { run, task } => {
+            (shown.awaited_run_id, shown.awaited_task_id) = (run.to_string(), task.to_string());
+        }
+    }
+    shown
+}
+
+fn key_kind(kind: KeyKind) -> own::CacheKeyKind {
+    match kind {
+        KeyKind::Identity => own::CacheKeyKind::Identity,
+        KeyKind::Content => own::CacheKeyKind::Content,
+        KeyKind::Given => own::CacheKeyKind::Given,
+    }
+}
+
+pub(super) fn cache_entry(entry: &CacheEntry) -> own::CacheEntry {
+    own::CacheEntry {
+        entry_id: entry.id.to_string(),
+        pipeline_name: entry.pipeline_name.clone(),
+        key: entry.key.clone(),
+        key_kind: key_kind(entry.kind).into(),
+        run_id: entry.run_id.to_string(),
+        task_id: entry.id.to_string(),
+        task_path: entry.task_path.clone(),
+        created_at: Some(aip::time::to_proto(entry.created_at)),
+        expires_at: time(entry.expires_at),
+        hits: entry.hits,
+        last_hit_at: time(entry.last_hit_at),
+        output_parameters: Some(structure(&entry.outputs.parameters)),
+        output_artifacts: artifact_ids(&entry.outputs.artifacts),
+        used_by: Vec::new(),
     }
 }
 

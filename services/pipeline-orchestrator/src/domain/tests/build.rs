@@ -252,6 +252,7 @@ impl Bench {
             Event::Start
             | Event::LaunchRefused { .. }
             | Event::ArtifactLookedUp { .. }
+            | Event::CacheLookedUp { .. }
             | Event::Terminate { .. } => 0,
         };
         let promised = self.state.ids_needed() + reported;

@@ -1,6 +1,7 @@
 //! The engine against examples, against a reference model, and against a count of its work.
 
 mod build;
+mod cache;
 mod flow;
 mod inputs;
 mod loops;

@@ -69,7 +69,9 @@ impl World {
                     // Also one that was never launched: its launch was lost with the service.
                     self.runner.open.entry(workload_id).or_insert(0);
                 }
-                Effect::FindArtifact { .. } => panic!("no importer asks"),
+                Effect::FindArtifact { .. } | Effect::FindCached { .. } => {
+                    panic!("nobody asks")
+                }
                 Effect::RunEnded => assert!(self.bench.state.run.status.ended()),
             }
         }

@@ -1,5 +1,6 @@
 //! The store on both databases.
 
+mod cache;
 mod lists;
 mod schedules;
 mod schema;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sql::{Db, Error, FromRow, Row, Sql, Value, args};
 
-use super::super::{engine_sql, lists, runs, schedule_sql, sql as text};
+use super::super::{cache_sql, engine_sql, lists, runs, schedule_sql, sql as text};
 use super::{Opened, both};
 use crate::domain::{Asked, Query, RUN_FIELDS};
 
@@ -76,7 +76,7 @@ async fn every_statement_is_accepted_by_both_databases() {
         let prepared = opened.db.read(|conn| {
             Box::pin(async move {
                 let all = text::ALL.iter().chain(engine_sql::ALL);
-                for (name, statement) in all.chain(schedule_sql::ALL) {
+                for (name, statement) in all.chain(cache_sql::ALL).chain(schedule_sql::ALL) {
                     conn.prepare(*statement)
                         .await
                         .unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
