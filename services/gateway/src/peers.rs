@@ -10,12 +10,14 @@ use api_kfp::v2beta1::recurring_run_service_server::SERVICE_NAME as RECURRING_RU
 use api_kfp::v2beta1::run_service_server::SERVICE_NAME as KFP_RUNS;
 use api_pipelines::v1::artifact_service_server::SERVICE_NAME as ARTIFACTS;
 use api_pipelines::v1::cache_service_server::SERVICE_NAME as CACHE;
+use api_pipelines::v1::run_list_service_server::SERVICE_NAME as RUN_LISTS;
 use api_pipelines::v1::run_service_server::SERVICE_NAME as RUNS;
+use api_pipelines::v1::schedule_service_server::SERVICE_NAME as SCHEDULES;
 use api_pipelines::v1::spec_service_server::SERVICE_NAME as SPECS;
 use rpc::{Channel, Switchboard};
 
 /// What the pipeline orchestrator serves.
-const ORCHESTRATOR: [&str; 8] = [
+const ORCHESTRATOR: [&str; 10] = [
     EXPERIMENTS,
     PIPELINES,
     RECURRING_RUNS,
@@ -24,6 +26,8 @@ const ORCHESTRATOR: [&str; 8] = [
     ARTIFACTS,
     CACHE,
     SPECS,
+    SCHEDULES,
+    RUN_LISTS,
 ];
 /// What the gateway serves itself.
 pub(crate) const OWN: [&str; 5] = [

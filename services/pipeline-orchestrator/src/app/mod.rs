@@ -2,6 +2,7 @@
 
 mod backfills;
 mod experiments;
+mod lists;
 mod pipelines;
 mod plans;
 mod recurring;
@@ -18,6 +19,7 @@ use sql::{BoxFuture, Conn, Db};
 use tokio::sync::Notify;
 
 pub use backfills::NewBackfill;
+pub use lists::Listed;
 pub use pipelines::{NewPipeline, NewVersion, TagChange};
 pub use plans::Plans;
 pub(crate) use plans::features;

@@ -1,5 +1,6 @@
 //! Runs. The engine alone brings them forward; these use cases create them and ask.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clock::Timestamp;
@@ -8,6 +9,7 @@ use pipeline_spec::Plan;
 use serde_json::{Map, Value};
 use sql::Conn;
 
+use super::lists::put_tags;
 use super::pipelines::version_of;
 use super::plans::{unsupported, violation};
 use super::{App, Call, Reply};
@@ -134,7 +136,19 @@ impl App {
     pub async fn create_run(
         &self,
         call: Call<RunDetails>,
+        new: NewRun,
+        faults: Violations,
+    ) -> Result<Reply<RunDetails>, Error> {
+        self.create_tagged_run(call, new, BTreeMap::new(), faults)
+            .await
+    }
+
+    /// The same with tags.
+    pub(super) async fn create_tagged_run(
+        &self,
+        call: Call<RunDetails>,
         mut new: NewRun,
+        tags: BTreeMap<String, String>,
         mut faults: Violations,
     ) -> Result<Reply<RunDetails>, Error> {
         let asked = std::mem::replace(&mut new.source, NewSource::Missing);
@@ -192,7 +206,11 @@ impl App {
         };
         let record = record(run, new, source, &spec);
         let create = self.mutate_run(call, id, move |conn| {
-            Box::pin(async move { insert(conn, record, spec, experiment).await })
+            Box::pin(async move {
+                let details = insert(conn, record, spec, experiment).await?;
+                put_tags(conn, id, &tags).await?;
+                Ok(details)
+            })
         });
         let reply = create.await?;
         if let Reply::Fresh(_) = &reply {

@@ -34,6 +34,7 @@
 
 mod attempts;
 mod cache;
+pub mod compare;
 mod condition;
 mod engine;
 mod event;
@@ -50,6 +51,7 @@ mod page;
 mod placeholder;
 mod records;
 mod resolve;
+mod run_filter;
 pub mod schedule;
 mod state;
 mod status;
@@ -78,6 +80,7 @@ pub use records::{
     DEFAULT_EXPERIMENT, EXPERIMENT_FIELDS, Experiment, PIPELINE_FIELDS, Pipeline, RUN_FIELDS,
     RunRecord, Source, Spec, StorageState, VERSION_FIELDS, Version, shown_state,
 };
+pub use run_filter::{Condition, RunKey, RunTest, cut, parse_run_filter};
 pub use state::{MAX_DEPTH, MAX_TASKS, RunState, parse_workload_id};
 pub use status::{
     Advance, AttemptStatus, IllegalMove, RunAction, RunStatus, TaskAction, TaskKind, TaskStatus,

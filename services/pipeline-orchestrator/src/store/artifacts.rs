@@ -7,6 +7,7 @@ use pipeline_spec::plan::ArtifactType;
 use sql::{Builder, Conn, Db, Error, FromRow, Row, Value, args};
 
 use super::engine_sql as statements;
+use super::facts;
 use crate::domain::Artifact;
 
 /// Rows of one insert: 14 binds each stay below SQLite's limit of 32,766.
@@ -46,18 +47,27 @@ pub(crate) async fn insert(conn: &mut Conn, artifacts: &[Artifact]) -> Result<()
         let (sql, args) = builder.finish();
         conn.execute(sql, args).await?;
     }
-    let uses = artifacts
+    for artifact in artifacts {
+        let one = std::slice::from_ref(artifact);
+        facts::metrics_of(conn, artifact.run_id, one).await?;
+    }
+    let uses: Vec<(RunId, ArtifactId)> = artifacts
         .iter()
         .map(|artifact| (artifact.run_id, artifact.id))
         .collect();
-    insert_uses(conn, uses).await
+    add_uses(conn, &uses).await
 }
 
-/// Notes that runs use artifacts; saying it twice is fine.
+/// Notes that runs use artifacts of other runs; saying it twice is fine.
 pub(crate) async fn insert_uses(
     conn: &mut Conn,
     uses: Vec<(RunId, ArtifactId)>,
 ) -> Result<(), Error> {
+    facts::metrics_taken_over(conn, &uses).await?;
+    add_uses(conn, &uses).await
+}
+
+async fn add_uses(conn: &mut Conn, uses: &[(RunId, ArtifactId)]) -> Result<(), Error> {
     for chunk in uses.chunks(CHUNK) {
         let mut builder = Builder::new(statements::INSERT_USES);
         builder.bind_rows(chunk.iter().map(|(run, artifact)| args![*run, *artifact]));

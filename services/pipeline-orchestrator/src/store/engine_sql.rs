@@ -70,6 +70,9 @@ statements! {
     ARTIFACTS_BY_URI =
         concat!("SELECT ", artifact_columns!(), " FROM artifacts WHERE uri = $1 ORDER BY id DESC LIMIT 100");
     ARTIFACT_BY_ID = concat!("SELECT ", artifact_columns!(), " FROM artifacts WHERE id = $1");
+    METRICS_BY_ID = concat!(
+        "SELECT ", artifact_columns!(), " FROM artifacts WHERE id = $1 AND type = 'system.Metrics'"
+    );
     DELETE_ARTIFACT = "DELETE FROM artifacts WHERE id = $1";
 }
 

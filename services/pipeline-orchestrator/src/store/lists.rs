@@ -205,7 +205,7 @@ fn condition(builder: &mut Builder, column: &'static str, test: &Test) {
     }
 }
 
-fn sign(compare: Compare) -> &'static str {
+pub(super) fn sign(compare: Compare) -> &'static str {
     match compare {
         Compare::Equal => " = ",
         Compare::NotEqual => " <> ",
@@ -255,7 +255,7 @@ fn time(builder: &mut Builder, column: &'static str, compare: Compare, seconds: 
 }
 
 /// A pattern that finds the text literally.
-fn pattern(text: &str) -> String {
+pub(super) fn pattern(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 2);
     pattern.push('%');
     for character in text.chars() {

@@ -6,6 +6,7 @@ pub(crate) mod cache;
 pub(crate) mod cache_sql;
 pub(crate) mod engine_sql;
 pub(crate) mod experiments;
+pub(crate) mod facts;
 pub(crate) mod idempotency;
 pub(crate) mod lists;
 pub(crate) mod pipelines;
@@ -21,6 +22,7 @@ pub(crate) mod tasks;
 #[cfg(test)]
 mod tests;
 
+pub use facts::Facts;
 pub use idempotency::{CallKey, Known};
 pub use lists::Page;
 pub use relocate::relocate;

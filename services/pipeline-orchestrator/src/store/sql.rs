@@ -46,6 +46,7 @@ macro_rules! run_columns {
 pub(crate) const EXPERIMENT_COLUMNS: &str = experiment_columns!();
 pub(crate) const PIPELINE_COLUMNS: &str = pipeline_columns!();
 pub(crate) const VERSION_COLUMNS: &str = version_columns!();
+pub(crate) const RUN_COLUMNS: &str = run_columns!();
 /// With the specification of runs that brought their own.
 pub(crate) const LISTED_RUN_COLUMNS: &str = concat!(run_columns!(), ", specs.body AS spec_body");
 pub(crate) const LISTED_RUN_FROM: &str =
@@ -162,6 +163,13 @@ statements! {
     OPEN_RUNS =
         "SELECT id AS value FROM runs \
          WHERE deleting OR status NOT IN ('SUCCEEDED', 'FAILED', 'CANCELED') ORDER BY id";
+
+    /// The time of the run is copied, since lists are read from the facts' own indexes.
+    PUT_FACT =
+        "INSERT INTO run_facts (run_id, kind, name, content, number, created_at) \
+         SELECT id, $2, $3, $4, CAST($5 AS DOUBLE PRECISION), created_at FROM runs WHERE id = $1 \
+         ON CONFLICT (run_id, kind, name) DO UPDATE SET content = EXCLUDED.content, number = EXCLUDED.number";
+    REMOVE_FACT = "DELETE FROM run_facts WHERE run_id = $1 AND kind = $2 AND name = $3";
 
     TAKE_NUMBERS = "UPDATE sequences SET next = next + $2 WHERE name = $1 RETURNING next AS value";
 

@@ -4,6 +4,7 @@ use ids::{RunId, TaskId};
 use sql::{Builder, Conn, Error, FromRow, Row, Value, args};
 
 use super::engine_sql as statements;
+use super::facts;
 use crate::domain::{TaskKind, TaskRecord, TaskStatus};
 
 /// Rows of one insert: 13 binds each stay below SQLite's limit of 32,766.
@@ -33,6 +34,11 @@ impl FromRow for TaskRecord {
 
 /// Adds tasks, groups before their members.
 pub(crate) async fn insert(conn: &mut Conn, records: Vec<TaskRecord>) -> Result<(), Error> {
+    for record in &records {
+        if record.kind == TaskKind::Root {
+            facts::parameters_of(conn, record).await?;
+        }
+    }
     let mut rows: Vec<Vec<Value>> = records.into_iter().map(columns).collect();
     while !rows.is_empty() {
         let rest = rows.split_off(rows.len().min(CHUNK));

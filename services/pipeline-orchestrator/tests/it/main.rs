@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod backfills;
 mod bad_input;
 mod experiments;
 mod idempotency;
+mod lists;
 mod pipelines;
 mod private;
 mod recurring;

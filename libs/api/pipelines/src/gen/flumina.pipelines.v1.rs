@@ -2759,3 +2759,2145 @@ pub mod spec_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// When a schedule makes runs.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ScheduleTrigger {
+    /// Slots come after it.
+    #[prost(message, optional, tag = "3")]
+    pub start_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// No slot comes after it.
+    #[prost(message, optional, tag = "4")]
+    pub end_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The time zone of the expression, such as `Europe/Berlin`; empty for the server's.
+    #[prost(string, tag = "5")]
+    pub time_zone: ::prost::alloc::string::String,
+    #[prost(oneof = "schedule_trigger::Timing", tags = "1, 2")]
+    pub timing: ::core::option::Option<schedule_trigger::Timing>,
+}
+/// Nested message and enum types in `ScheduleTrigger`.
+pub mod schedule_trigger {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Timing {
+        /// Six fields, seconds first, or `@daily` and the like; `CRON_TZ=ZONE` may stand before it.
+        #[prost(string, tag = "1")]
+        Cron(::prost::alloc::string::String),
+        /// Seconds between slots.
+        #[prost(int64, tag = "2")]
+        IntervalSeconds(i64),
+    }
+}
+/// What is run.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RunSource {
+    #[prost(oneof = "run_source::Source", tags = "1, 2")]
+    pub source: ::core::option::Option<run_source::Source>,
+}
+/// Nested message and enum types in `RunSource`.
+pub mod run_source {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Source {
+        /// A compiled pipeline.
+        #[prost(message, tag = "1")]
+        PipelineSpec(::prost_types::Struct),
+        /// A stored version.
+        #[prost(message, tag = "2")]
+        Pipeline(super::StoredPipeline),
+    }
+}
+/// A stored pipeline.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredPipeline {
+    /// The pipeline's id; empty where the version's is given.
+    #[prost(string, tag = "1")]
+    pub pipeline_id: ::prost::alloc::string::String,
+    /// The version's id; empty for the newest one.
+    #[prost(string, tag = "2")]
+    pub pipeline_version_id: ::prost::alloc::string::String,
+}
+/// A schedule.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Schedule {
+    /// The id; the adopted contract calls it the recurring run's.
+    #[prost(string, tag = "1")]
+    pub schedule_id: ::prost::alloc::string::String,
+    /// The name; runs are called like it, with their number.
+    #[prost(string, tag = "2")]
+    pub display_name: ::prost::alloc::string::String,
+    /// For people.
+    #[prost(string, tag = "3")]
+    pub description: ::prost::alloc::string::String,
+    /// The experiment of its runs.
+    #[prost(string, tag = "4")]
+    pub experiment_id: ::prost::alloc::string::String,
+    /// What its runs execute.
+    #[prost(message, optional, tag = "5")]
+    pub source: ::core::option::Option<RunSource>,
+    /// The parameters of its runs, with macros.
+    #[prost(message, optional, tag = "6")]
+    pub parameters: ::core::option::Option<::prost_types::Struct>,
+    /// Where outputs go; empty for the default.
+    #[prost(string, tag = "7")]
+    pub pipeline_root: ::prost::alloc::string::String,
+    /// The account of its runs.
+    #[prost(string, tag = "8")]
+    pub service_account: ::prost::alloc::string::String,
+    /// The trigger.
+    #[prost(message, optional, tag = "9")]
+    pub trigger: ::core::option::Option<ScheduleTrigger>,
+    /// How many of its runs may be active at a time, 1 to 10.
+    #[prost(int32, tag = "10")]
+    pub max_concurrency: i32,
+    /// Whether late slots are made one by one; otherwise only the newest is.
+    #[prost(bool, tag = "11")]
+    pub catch_up: bool,
+    /// Whether it makes runs.
+    #[prost(bool, tag = "12")]
+    pub enabled: bool,
+    /// When it was created.
+    #[prost(message, optional, tag = "13")]
+    pub created_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it was last changed.
+    #[prost(message, optional, tag = "14")]
+    pub updated_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// The last slot that was dealt with; before the first, where slots count from.
+    #[prost(message, optional, tag = "15")]
+    pub last_slot: ::core::option::Option<::prost_types::Timestamp>,
+    /// The slots that come next, at most five; those that are late come first.
+    #[prost(message, repeated, tag = "16")]
+    pub next_slots: ::prost::alloc::vec::Vec<::prost_types::Timestamp>,
+    /// How many runs it has made.
+    #[prost(int64, tag = "17")]
+    pub runs: i64,
+    /// Why the run of the next slot cannot be made; empty when it can.
+    #[prost(string, tag = "18")]
+    pub problem: ::prost::alloc::string::String,
+    /// What people should know of its trigger although it is valid.
+    #[prost(string, repeated, tag = "19")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Grows with every change.
+    #[prost(int64, tag = "20")]
+    pub version: i64,
+}
+/// Runs for slots of the past, or for combinations of parameters.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Backfill {
+    /// The id.
+    #[prost(string, tag = "1")]
+    pub backfill_id: ::prost::alloc::string::String,
+    /// The schedule.
+    #[prost(string, tag = "2")]
+    pub schedule_id: ::prost::alloc::string::String,
+    /// How far it is.
+    #[prost(enumeration = "BackfillState", tag = "3")]
+    pub state: i32,
+    /// When it was asked for.
+    #[prost(message, optional, tag = "4")]
+    pub created_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// How many runs it has in all, those that are left out included.
+    #[prost(int64, tag = "5")]
+    pub total: i64,
+    /// How many it has dealt with.
+    #[prost(int64, tag = "6")]
+    pub done: i64,
+    /// How many of them were there already.
+    #[prost(int64, tag = "7")]
+    pub skipped: i64,
+    /// How many of its runs may be active at a time.
+    #[prost(int32, tag = "8")]
+    pub max_concurrency: i32,
+    /// Why its next run cannot be made; empty when it can.
+    #[prost(string, tag = "9")]
+    pub problem: ::prost::alloc::string::String,
+}
+/// A schedule to create.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreateScheduleRequest {
+    /// The name.
+    #[prost(string, tag = "1")]
+    pub display_name: ::prost::alloc::string::String,
+    /// For people.
+    #[prost(string, tag = "2")]
+    pub description: ::prost::alloc::string::String,
+    /// The experiment of its runs; empty for the default one.
+    #[prost(string, tag = "3")]
+    pub experiment_id: ::prost::alloc::string::String,
+    /// What its runs execute.
+    #[prost(message, optional, tag = "4")]
+    pub source: ::core::option::Option<RunSource>,
+    /// The parameters of its runs.
+    #[prost(message, optional, tag = "5")]
+    pub parameters: ::core::option::Option<::prost_types::Struct>,
+    /// Where outputs go; empty for the default.
+    #[prost(string, tag = "6")]
+    pub pipeline_root: ::prost::alloc::string::String,
+    /// The account of its runs.
+    #[prost(string, tag = "7")]
+    pub service_account: ::prost::alloc::string::String,
+    /// The trigger.
+    #[prost(message, optional, tag = "8")]
+    pub trigger: ::core::option::Option<ScheduleTrigger>,
+    /// How many of its runs may be active at a time, 1 to 10; 0 for 1.
+    #[prost(int32, tag = "9")]
+    pub max_concurrency: i32,
+    /// Whether only the newest of several late slots is made.
+    #[prost(bool, tag = "10")]
+    pub no_catch_up: bool,
+    /// Whether it makes no runs until it is enabled.
+    #[prost(bool, tag = "11")]
+    pub disabled: bool,
+    /// A UUID that makes a repetition of the call harmless; empty for none.
+    #[prost(string, tag = "12")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Names a schedule.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetScheduleRequest {
+    /// The schedule's id.
+    #[prost(string, tag = "1")]
+    pub schedule_id: ::prost::alloc::string::String,
+}
+/// Selects schedules.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListSchedulesRequest {
+    /// Only those of this experiment; empty for all.
+    #[prost(string, tag = "1")]
+    pub experiment_id: ::prost::alloc::string::String,
+    /// How many at most; 0 for 20, at most 200.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    /// The token of the page before.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// A page of schedules.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListSchedulesResponse {
+    /// The schedules.
+    #[prost(message, repeated, tag = "1")]
+    pub schedules: ::prost::alloc::vec::Vec<Schedule>,
+    /// The token of the next page; empty on the last.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// What is to change of a schedule; what is not given stays.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EditScheduleRequest {
+    /// The schedule's id.
+    #[prost(string, tag = "1")]
+    pub schedule_id: ::prost::alloc::string::String,
+    /// The name.
+    #[prost(string, optional, tag = "2")]
+    pub display_name: ::core::option::Option<::prost::alloc::string::String>,
+    /// For people.
+    #[prost(string, optional, tag = "3")]
+    pub description: ::core::option::Option<::prost::alloc::string::String>,
+    /// The experiment of its runs.
+    #[prost(string, optional, tag = "4")]
+    pub experiment_id: ::core::option::Option<::prost::alloc::string::String>,
+    /// What its runs execute.
+    #[prost(message, optional, tag = "5")]
+    pub source: ::core::option::Option<RunSource>,
+    /// The parameters of its runs, all of them.
+    #[prost(message, optional, tag = "6")]
+    pub parameters: ::core::option::Option<::prost_types::Struct>,
+    /// Where outputs go.
+    #[prost(string, optional, tag = "7")]
+    pub pipeline_root: ::core::option::Option<::prost::alloc::string::String>,
+    /// The account of its runs.
+    #[prost(string, optional, tag = "8")]
+    pub service_account: ::core::option::Option<::prost::alloc::string::String>,
+    /// The trigger.
+    #[prost(message, optional, tag = "9")]
+    pub trigger: ::core::option::Option<ScheduleTrigger>,
+    /// How many of its runs may be active at a time, 1 to 10.
+    #[prost(int32, optional, tag = "10")]
+    pub max_concurrency: ::core::option::Option<i32>,
+    /// Whether late slots are made one by one.
+    #[prost(bool, optional, tag = "11")]
+    pub catch_up: ::core::option::Option<bool>,
+    /// The version that was seen: an edit of another version is refused; 0 for any.
+    #[prost(int64, tag = "12")]
+    pub version: i64,
+    /// A UUID that makes a repetition of the call harmless; empty for none.
+    #[prost(string, tag = "13")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Names a schedule to enable or disable.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EnableScheduleRequest {
+    /// The schedule's id.
+    #[prost(string, tag = "1")]
+    pub schedule_id: ::prost::alloc::string::String,
+    /// Whether it makes no runs from now on.
+    #[prost(bool, tag = "2")]
+    pub disable: bool,
+    /// A UUID that makes a repetition of the call harmless; empty for none.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Names a schedule to delete.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteScheduleRequest {
+    /// The schedule's id.
+    #[prost(string, tag = "1")]
+    pub schedule_id: ::prost::alloc::string::String,
+    /// A UUID that makes a repetition of the call harmless; empty for none.
+    #[prost(string, tag = "2")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// A backfill to create: a range of time, a grid of parameters, or both.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreateBackfillRequest {
+    /// The schedule's id.
+    #[prost(string, tag = "1")]
+    pub schedule_id: ::prost::alloc::string::String,
+    /// The first instant; slots of the trigger from there on are made.
+    #[prost(message, optional, tag = "2")]
+    pub from: ::core::option::Option<::prost_types::Timestamp>,
+    /// The instant after the last.
+    #[prost(message, optional, tag = "3")]
+    pub to: ::core::option::Option<::prost_types::Timestamp>,
+    /// Lists of values by parameter: every combination is run, for every slot.
+    #[prost(message, optional, tag = "4")]
+    pub grid: ::core::option::Option<::prost_types::Struct>,
+    /// How many runs may be active at a time, at most 100; 0 for as many as of the schedule.
+    #[prost(int32, tag = "5")]
+    pub max_concurrency: i32,
+    /// Whether runs are made although there are some of the same slot and combination.
+    #[prost(bool, tag = "6")]
+    pub again: bool,
+    /// A UUID that makes a repetition of the call harmless; empty for none.
+    #[prost(string, tag = "7")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Names a backfill.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetBackfillRequest {
+    /// The backfill's id.
+    #[prost(string, tag = "1")]
+    pub backfill_id: ::prost::alloc::string::String,
+}
+/// Selects backfills.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListBackfillsRequest {
+    /// The schedule's id.
+    #[prost(string, tag = "1")]
+    pub schedule_id: ::prost::alloc::string::String,
+    /// How many at most; 0 for 50, at most 1000.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    /// The token of the page before.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// A page of backfills.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListBackfillsResponse {
+    /// The backfills.
+    #[prost(message, repeated, tag = "1")]
+    pub backfills: ::prost::alloc::vec::Vec<Backfill>,
+    /// The token of the next page; empty on the last.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// Names a backfill to stop.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StopBackfillRequest {
+    /// The backfill's id.
+    #[prost(string, tag = "1")]
+    pub backfill_id: ::prost::alloc::string::String,
+    /// A UUID that makes a repetition of the call harmless; empty for none.
+    #[prost(string, tag = "2")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// How far a backfill is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum BackfillState {
+    /// Not set.
+    Unspecified = 0,
+    /// It still makes runs.
+    BackfillActive = 1,
+    /// It has made them all; they may still run.
+    BackfillComplete = 2,
+    /// It was stopped.
+    BackfillStopped = 3,
+}
+impl BackfillState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "BACKFILL_STATE_UNSPECIFIED",
+            Self::BackfillActive => "BACKFILL_ACTIVE",
+            Self::BackfillComplete => "BACKFILL_COMPLETE",
+            Self::BackfillStopped => "BACKFILL_STOPPED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "BACKFILL_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "BACKFILL_ACTIVE" => Some(Self::BackfillActive),
+            "BACKFILL_COMPLETE" => Some(Self::BackfillComplete),
+            "BACKFILL_STOPPED" => Some(Self::BackfillStopped),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod schedule_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Schedules and their backfills.
+    #[derive(Debug, Clone)]
+    pub struct ScheduleServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> ScheduleServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> ScheduleServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            ScheduleServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Creates a schedule.
+        pub async fn create_schedule(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateScheduleRequest>,
+        ) -> std::result::Result<tonic::Response<super::Schedule>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flumina.pipelines.v1.ScheduleService/CreateSchedule",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "flumina.pipelines.v1.ScheduleService",
+                        "CreateSchedule",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns a schedule.
+        pub async fn get_schedule(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetScheduleRequest>,
+        ) -> std::result::Result<tonic::Response<super::Schedule>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flumina.pipelines.v1.ScheduleService/GetSchedule",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "flumina.pipelines.v1.ScheduleService",
+                        "GetSchedule",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists schedules in pages, newest first.
+        pub async fn list_schedules(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListSchedulesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSchedulesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flumina.pipelines.v1.ScheduleService/ListSchedules",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "flumina.pipelines.v1.ScheduleService",
+                        "ListSchedules",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes what is given and leaves the rest. With a new trigger, slots count from its start or from now, and never from
+        /// before the last slot that was dealt with.
+        pub async fn edit_schedule(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EditScheduleRequest>,
+        ) -> std::result::Result<tonic::Response<super::Schedule>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flumina.pipelines.v1.ScheduleService/EditSchedule",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "flumina.pipelines.v1.ScheduleService",
+                        "EditSchedule",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lets a schedule make runs, or not.
+        pub async fn enable_schedule(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EnableScheduleRequest>,
+        ) -> std::result::Result<tonic::Response<()>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flumina.pipelines.v1.ScheduleService/EnableSchedule",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "flumina.pipelines.v1.ScheduleService",
+                        "EnableSchedule",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Deletes a schedule; its runs stay.
+        pub async fn delete_schedule(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteScheduleRequest>,
+        ) -> std::result::Result<tonic::Response<()>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flumina.pipelines.v1.ScheduleService/DeleteSchedule",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "flumina.pipelines.v1.ScheduleService",
+                        "DeleteSchedule",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Makes runs for slots of the past, or for combinations of parameters. What has a run of the same slot and the same
+        /// combination is left out, so it can be asked again.
+        pub async fn create_backfill(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateBackfillRequest>,
+        ) -> std::result::Result<tonic::Response<super::Backfill>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flumina.pipelines.v1.ScheduleService/CreateBackfill",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "flumina.pipelines.v1.ScheduleService",
+                        "CreateBackfill",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns a backfill.
+        pub async fn get_backfill(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetBackfillRequest>,
+        ) -> std::result::Result<tonic::Response<super::Backfill>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flumina.pipelines.v1.ScheduleService/GetBackfill",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "flumina.pipelines.v1.ScheduleService",
+                        "GetBackfill",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the backfills of a schedule in pages, newest first.
+        pub async fn list_backfills(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListBackfillsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListBackfillsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flumina.pipelines.v1.ScheduleService/ListBackfills",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "flumina.pipelines.v1.ScheduleService",
+                        "ListBackfills",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Makes no more runs of a backfill; those that are there go on.
+        pub async fn stop_backfill(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StopBackfillRequest>,
+        ) -> std::result::Result<tonic::Response<super::Backfill>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flumina.pipelines.v1.ScheduleService/StopBackfill",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "flumina.pipelines.v1.ScheduleService",
+                        "StopBackfill",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod schedule_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with ScheduleServiceServer.
+    #[async_trait]
+    pub trait ScheduleService: std::marker::Send + std::marker::Sync + 'static {
+        /// Creates a schedule.
+        async fn create_schedule(
+            &self,
+            request: tonic::Request<super::CreateScheduleRequest>,
+        ) -> std::result::Result<tonic::Response<super::Schedule>, tonic::Status>;
+        /// Returns a schedule.
+        async fn get_schedule(
+            &self,
+            request: tonic::Request<super::GetScheduleRequest>,
+        ) -> std::result::Result<tonic::Response<super::Schedule>, tonic::Status>;
+        /// Lists schedules in pages, newest first.
+        async fn list_schedules(
+            &self,
+            request: tonic::Request<super::ListSchedulesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSchedulesResponse>,
+            tonic::Status,
+        >;
+        /// Changes what is given and leaves the rest. With a new trigger, slots count from its start or from now, and never from
+        /// before the last slot that was dealt with.
+        async fn edit_schedule(
+            &self,
+            request: tonic::Request<super::EditScheduleRequest>,
+        ) -> std::result::Result<tonic::Response<super::Schedule>, tonic::Status>;
+        /// Lets a schedule make runs, or not.
+        async fn enable_schedule(
+            &self,
+            request: tonic::Request<super::EnableScheduleRequest>,
+        ) -> std::result::Result<tonic::Response<()>, tonic::Status>;
+        /// Deletes a schedule; its runs stay.
+        async fn delete_schedule(
+            &self,
+            request: tonic::Request<super::DeleteScheduleRequest>,
+        ) -> std::result::Result<tonic::Response<()>, tonic::Status>;
+        /// Makes runs for slots of the past, or for combinations of parameters. What has a run of the same slot and the same
+        /// combination is left out, so it can be asked again.
+        async fn create_backfill(
+            &self,
+            request: tonic::Request<super::CreateBackfillRequest>,
+        ) -> std::result::Result<tonic::Response<super::Backfill>, tonic::Status>;
+        /// Returns a backfill.
+        async fn get_backfill(
+            &self,
+            request: tonic::Request<super::GetBackfillRequest>,
+        ) -> std::result::Result<tonic::Response<super::Backfill>, tonic::Status>;
+        /// Lists the backfills of a schedule in pages, newest first.
+        async fn list_backfills(
+            &self,
+            request: tonic::Request<super::ListBackfillsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListBackfillsResponse>,
+            tonic::Status,
+        >;
+        /// Makes no more runs of a backfill; those that are there go on.
+        async fn stop_backfill(
+            &self,
+            request: tonic::Request<super::StopBackfillRequest>,
+        ) -> std::result::Result<tonic::Response<super::Backfill>, tonic::Status>;
+    }
+    /// Schedules and their backfills.
+    #[derive(Debug)]
+    pub struct ScheduleServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> ScheduleServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for ScheduleServiceServer<T>
+    where
+        T: ScheduleService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/flumina.pipelines.v1.ScheduleService/CreateSchedule" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateScheduleSvc<T: ScheduleService>(pub Arc<T>);
+                    impl<
+                        T: ScheduleService,
+                    > tonic::server::UnaryService<super::CreateScheduleRequest>
+                    for CreateScheduleSvc<T> {
+                        type Response = super::Schedule;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateScheduleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ScheduleService>::create_schedule(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateScheduleSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flumina.pipelines.v1.ScheduleService/GetSchedule" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetScheduleSvc<T: ScheduleService>(pub Arc<T>);
+                    impl<
+                        T: ScheduleService,
+                    > tonic::server::UnaryService<super::GetScheduleRequest>
+                    for GetScheduleSvc<T> {
+                        type Response = super::Schedule;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetScheduleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ScheduleService>::get_schedule(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetScheduleSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flumina.pipelines.v1.ScheduleService/ListSchedules" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListSchedulesSvc<T: ScheduleService>(pub Arc<T>);
+                    impl<
+                        T: ScheduleService,
+                    > tonic::server::UnaryService<super::ListSchedulesRequest>
+                    for ListSchedulesSvc<T> {
+                        type Response = super::ListSchedulesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListSchedulesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ScheduleService>::list_schedules(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListSchedulesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flumina.pipelines.v1.ScheduleService/EditSchedule" => {
+                    #[allow(non_camel_case_types)]
+                    struct EditScheduleSvc<T: ScheduleService>(pub Arc<T>);
+                    impl<
+                        T: ScheduleService,
+                    > tonic::server::UnaryService<super::EditScheduleRequest>
+                    for EditScheduleSvc<T> {
+                        type Response = super::Schedule;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EditScheduleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ScheduleService>::edit_schedule(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EditScheduleSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flumina.pipelines.v1.ScheduleService/EnableSchedule" => {
+                    #[allow(non_camel_case_types)]
+                    struct EnableScheduleSvc<T: ScheduleService>(pub Arc<T>);
+                    impl<
+                        T: ScheduleService,
+                    > tonic::server::UnaryService<super::EnableScheduleRequest>
+                    for EnableScheduleSvc<T> {
+                        type Response = ();
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EnableScheduleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ScheduleService>::enable_schedule(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EnableScheduleSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flumina.pipelines.v1.ScheduleService/DeleteSchedule" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteScheduleSvc<T: ScheduleService>(pub Arc<T>);
+                    impl<
+                        T: ScheduleService,
+                    > tonic::server::UnaryService<super::DeleteScheduleRequest>
+                    for DeleteScheduleSvc<T> {
+                        type Response = ();
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteScheduleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ScheduleService>::delete_schedule(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteScheduleSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flumina.pipelines.v1.ScheduleService/CreateBackfill" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateBackfillSvc<T: ScheduleService>(pub Arc<T>);
+                    impl<
+                        T: ScheduleService,
+                    > tonic::server::UnaryService<super::CreateBackfillRequest>
+                    for CreateBackfillSvc<T> {
+                        type Response = super::Backfill;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateBackfillRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ScheduleService>::create_backfill(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateBackfillSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flumina.pipelines.v1.ScheduleService/GetBackfill" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetBackfillSvc<T: ScheduleService>(pub Arc<T>);
+                    impl<
+                        T: ScheduleService,
+                    > tonic::server::UnaryService<super::GetBackfillRequest>
+                    for GetBackfillSvc<T> {
+                        type Response = super::Backfill;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetBackfillRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ScheduleService>::get_backfill(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetBackfillSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flumina.pipelines.v1.ScheduleService/ListBackfills" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListBackfillsSvc<T: ScheduleService>(pub Arc<T>);
+                    impl<
+                        T: ScheduleService,
+                    > tonic::server::UnaryService<super::ListBackfillsRequest>
+                    for ListBackfillsSvc<T> {
+                        type Response = super::ListBackfillsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListBackfillsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ScheduleService>::list_backfills(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListBackfillsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flumina.pipelines.v1.ScheduleService/StopBackfill" => {
+                    #[allow(non_camel_case_types)]
+                    struct StopBackfillSvc<T: ScheduleService>(pub Arc<T>);
+                    impl<
+                        T: ScheduleService,
+                    > tonic::server::UnaryService<super::StopBackfillRequest>
+                    for StopBackfillSvc<T> {
+                        type Response = super::Backfill;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::StopBackfillRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ScheduleService>::stop_backfill(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StopBackfillSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for ScheduleServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "flumina.pipelines.v1.ScheduleService";
+    impl<T> tonic::server::NamedService for ScheduleServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// A run in a list.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RunSummary {
+    /// The run's id.
+    #[prost(string, tag = "1")]
+    pub run_id: ::prost::alloc::string::String,
+    /// The name that people gave it.
+    #[prost(string, tag = "2")]
+    pub display_name: ::prost::alloc::string::String,
+    /// The experiment that it belongs to.
+    #[prost(string, tag = "3")]
+    pub experiment_id: ::prost::alloc::string::String,
+    /// The pipeline's name, from its specification.
+    #[prost(string, tag = "4")]
+    pub pipeline_name: ::prost::alloc::string::String,
+    /// The stored pipeline; empty for a run that brought its own specification.
+    #[prost(string, tag = "5")]
+    pub pipeline_id: ::prost::alloc::string::String,
+    /// The stored version.
+    #[prost(string, tag = "6")]
+    pub pipeline_version_id: ::prost::alloc::string::String,
+    /// The state.
+    #[prost(enumeration = "State", tag = "7")]
+    pub state: i32,
+    /// Why it is in its state, in UPPER_SNAKE_CASE; empty on success.
+    #[prost(string, tag = "8")]
+    pub reason: ::prost::alloc::string::String,
+    /// One sentence about the state: which task failed and why, or what it waits for.
+    #[prost(string, tag = "9")]
+    pub message: ::prost::alloc::string::String,
+    /// When it was created.
+    #[prost(message, optional, tag = "10")]
+    pub created_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it should have started, of a run that a schedule made.
+    #[prost(message, optional, tag = "11")]
+    pub scheduled_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it ended.
+    #[prost(message, optional, tag = "12")]
+    pub finished_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// The schedule that made it; empty for none.
+    #[prost(string, tag = "13")]
+    pub schedule_id: ::prost::alloc::string::String,
+    /// Tags.
+    #[prost(map = "string, string", tag = "14")]
+    pub tags: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Parameters with the pipeline's defaults, as text; long ones are cut.
+    #[prost(map = "string, string", tag = "15")]
+    pub parameters: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Numbers that its tasks logged as metrics; of a name that several logged, the last.
+    #[prost(map = "string, double", tag = "16")]
+    pub metrics: ::std::collections::HashMap<::prost::alloc::string::String, f64>,
+    /// How many tasks are in each state, by the state's name.
+    #[prost(map = "string, int64", tag = "17")]
+    pub task_counts: ::std::collections::HashMap<::prost::alloc::string::String, i64>,
+    /// Whether it is put away.
+    #[prost(bool, tag = "18")]
+    pub archived: bool,
+}
+/// A run to create.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SubmitRunRequest {
+    /// The name.
+    #[prost(string, tag = "1")]
+    pub display_name: ::prost::alloc::string::String,
+    /// For people.
+    #[prost(string, tag = "2")]
+    pub description: ::prost::alloc::string::String,
+    /// The experiment; empty for the default one.
+    #[prost(string, tag = "3")]
+    pub experiment_id: ::prost::alloc::string::String,
+    /// What to run.
+    #[prost(message, optional, tag = "4")]
+    pub source: ::core::option::Option<RunSource>,
+    /// The pipeline's parameters.
+    #[prost(message, optional, tag = "5")]
+    pub parameters: ::core::option::Option<::prost_types::Struct>,
+    /// Where outputs go; empty for the default.
+    #[prost(string, tag = "6")]
+    pub pipeline_root: ::prost::alloc::string::String,
+    /// The account of the run.
+    #[prost(string, tag = "7")]
+    pub service_account: ::prost::alloc::string::String,
+    /// Tags.
+    #[prost(map = "string, string", tag = "8")]
+    pub tags: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// A UUID that makes a repetition of the call harmless; empty for none.
+    #[prost(string, tag = "9")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Selects runs.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListRunsRequest {
+    /// Conditions joined by AND: `state = FAILED AND tag.team = "vision" AND metric.accuracy > 0.9`. Keys: state, name, pipeline,
+    /// pipeline_id, experiment_id, schedule_id, archived, created_at, finished_at, tag.KEY, param.NAME, metric.NAME. Operators: = != < <=
+    /// > >= and `:` (contains).
+    #[prost(string, tag = "1")]
+    pub filter: ::prost::alloc::string::String,
+    /// How many at most; 0 for 50, at most 1000.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    /// The token of the page before.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// A page of runs.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListRunsResponse {
+    /// The runs.
+    #[prost(message, repeated, tag = "1")]
+    pub runs: ::prost::alloc::vec::Vec<RunSummary>,
+    /// The token of the next page; empty on the last.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// Changes of the tags of a run.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TagRunRequest {
+    /// The run's id.
+    #[prost(string, tag = "1")]
+    pub run_id: ::prost::alloc::string::String,
+    /// Tags to set.
+    #[prost(map = "string, string", tag = "2")]
+    pub set: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Tags to remove.
+    #[prost(string, repeated, tag = "3")]
+    pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// A UUID that makes a repetition of the call harmless; empty for none.
+    #[prost(string, tag = "4")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Names runs to compare.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CompareRunsRequest {
+    /// The runs' ids, 2 to 10.
+    #[prost(string, repeated, tag = "1")]
+    pub run_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// In what runs differ.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CompareRunsResponse {
+    /// The runs, in the order in which they were named.
+    #[prost(message, repeated, tag = "1")]
+    pub runs: ::prost::alloc::vec::Vec<RunSummary>,
+    /// What differs; what is equal in all of them is left out.
+    #[prost(message, repeated, tag = "2")]
+    pub differences: ::prost::alloc::vec::Vec<Difference>,
+    /// Whether there were more differences than are listed.
+    #[prost(bool, tag = "3")]
+    pub truncated: bool,
+}
+/// One thing that is not the same in all runs.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Difference {
+    /// What it is about.
+    #[prost(enumeration = "DifferenceKind", tag = "1")]
+    pub kind: i32,
+    /// The parameter, the metric, the component, or the path in the specification.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// The value of each run, in the order of the runs; absent where a run has none.
+    #[prost(message, repeated, tag = "3")]
+    pub values: ::prost::alloc::vec::Vec<DifferentValue>,
+}
+/// A value of one run.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DifferentValue {
+    /// Whether the run has one.
+    #[prost(bool, tag = "1")]
+    pub present: bool,
+    /// As text; long ones are cut.
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+}
+/// What a difference is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum DifferenceKind {
+    /// Not set.
+    Unspecified = 0,
+    /// The value of a parameter.
+    Parameter = 1,
+    /// The value of a metric.
+    Metric = 2,
+    /// The source code of a component.
+    Code = 3,
+    /// Another part of the specification.
+    Spec = 4,
+}
+impl DifferenceKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DIFFERENCE_KIND_UNSPECIFIED",
+            Self::Parameter => "PARAMETER",
+            Self::Metric => "METRIC",
+            Self::Code => "CODE",
+            Self::Spec => "SPEC",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DIFFERENCE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "PARAMETER" => Some(Self::Parameter),
+            "METRIC" => Some(Self::Metric),
+            "CODE" => Some(Self::Code),
+            "SPEC" => Some(Self::Spec),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod run_list_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Lists of runs that people can use.
+    #[derive(Debug, Clone)]
+    pub struct RunListServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> RunListServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> RunListServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            RunListServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Creates a run with tags.
+        pub async fn submit_run(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SubmitRunRequest>,
+        ) -> std::result::Result<tonic::Response<super::RunSummary>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flumina.pipelines.v1.RunListService/SubmitRun",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("flumina.pipelines.v1.RunListService", "SubmitRun"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists runs in pages, newest first, with their tags, parameters and metrics.
+        pub async fn list_runs(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListRunsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRunsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flumina.pipelines.v1.RunListService/ListRuns",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("flumina.pipelines.v1.RunListService", "ListRuns"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes tags of a run.
+        pub async fn tag_run(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TagRunRequest>,
+        ) -> std::result::Result<tonic::Response<super::RunSummary>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flumina.pipelines.v1.RunListService/TagRun",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("flumina.pipelines.v1.RunListService", "TagRun"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Says in what runs differ.
+        pub async fn compare_runs(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CompareRunsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CompareRunsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flumina.pipelines.v1.RunListService/CompareRuns",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("flumina.pipelines.v1.RunListService", "CompareRuns"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod run_list_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with RunListServiceServer.
+    #[async_trait]
+    pub trait RunListService: std::marker::Send + std::marker::Sync + 'static {
+        /// Creates a run with tags.
+        async fn submit_run(
+            &self,
+            request: tonic::Request<super::SubmitRunRequest>,
+        ) -> std::result::Result<tonic::Response<super::RunSummary>, tonic::Status>;
+        /// Lists runs in pages, newest first, with their tags, parameters and metrics.
+        async fn list_runs(
+            &self,
+            request: tonic::Request<super::ListRunsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRunsResponse>,
+            tonic::Status,
+        >;
+        /// Changes tags of a run.
+        async fn tag_run(
+            &self,
+            request: tonic::Request<super::TagRunRequest>,
+        ) -> std::result::Result<tonic::Response<super::RunSummary>, tonic::Status>;
+        /// Says in what runs differ.
+        async fn compare_runs(
+            &self,
+            request: tonic::Request<super::CompareRunsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CompareRunsResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Lists of runs that people can use.
+    #[derive(Debug)]
+    pub struct RunListServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> RunListServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for RunListServiceServer<T>
+    where
+        T: RunListService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/flumina.pipelines.v1.RunListService/SubmitRun" => {
+                    #[allow(non_camel_case_types)]
+                    struct SubmitRunSvc<T: RunListService>(pub Arc<T>);
+                    impl<
+                        T: RunListService,
+                    > tonic::server::UnaryService<super::SubmitRunRequest>
+                    for SubmitRunSvc<T> {
+                        type Response = super::RunSummary;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SubmitRunRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RunListService>::submit_run(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SubmitRunSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flumina.pipelines.v1.RunListService/ListRuns" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListRunsSvc<T: RunListService>(pub Arc<T>);
+                    impl<
+                        T: RunListService,
+                    > tonic::server::UnaryService<super::ListRunsRequest>
+                    for ListRunsSvc<T> {
+                        type Response = super::ListRunsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListRunsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RunListService>::list_runs(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListRunsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flumina.pipelines.v1.RunListService/TagRun" => {
+                    #[allow(non_camel_case_types)]
+                    struct TagRunSvc<T: RunListService>(pub Arc<T>);
+                    impl<
+                        T: RunListService,
+                    > tonic::server::UnaryService<super::TagRunRequest>
+                    for TagRunSvc<T> {
+                        type Response = super::RunSummary;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TagRunRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RunListService>::tag_run(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TagRunSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flumina.pipelines.v1.RunListService/CompareRuns" => {
+                    #[allow(non_camel_case_types)]
+                    struct CompareRunsSvc<T: RunListService>(pub Arc<T>);
+                    impl<
+                        T: RunListService,
+                    > tonic::server::UnaryService<super::CompareRunsRequest>
+                    for CompareRunsSvc<T> {
+                        type Response = super::CompareRunsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CompareRunsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RunListService>::compare_runs(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CompareRunsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for RunListServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "flumina.pipelines.v1.RunListService";
+    impl<T> tonic::server::NamedService for RunListServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}

@@ -2,9 +2,13 @@
 
 mod artifacts;
 mod cache;
+mod keys;
+mod lists;
 mod logs;
 mod render;
 mod runs;
+mod schedule_requests;
+mod schedules;
 mod specs;
 mod watch;
 
@@ -13,7 +17,9 @@ use std::pin::Pin;
 use aip::ApiError;
 use api_pipelines::v1::artifact_service_server::ArtifactServiceServer;
 use api_pipelines::v1::cache_service_server::CacheServiceServer;
+use api_pipelines::v1::run_list_service_server::RunListServiceServer;
 use api_pipelines::v1::run_service_server::RunServiceServer;
+use api_pipelines::v1::schedule_service_server::ScheduleServiceServer;
 use api_pipelines::v1::spec_service_server::SpecServiceServer;
 use futures_util::Stream;
 use ids::RunId;
@@ -45,11 +51,17 @@ pub(crate) fn add(services: Services, app: &App, engine: &RunEngine, objects: St
     };
     let specs =
         SpecServiceServer::new(flumina.clone()).max_decoding_message_size(rpc::MAX_MESSAGE_BYTES);
+    let schedules = ScheduleServiceServer::new(flumina.clone())
+        .max_decoding_message_size(rpc::MAX_MESSAGE_BYTES);
+    let lists = RunListServiceServer::new(flumina.clone())
+        .max_decoding_message_size(rpc::MAX_MESSAGE_BYTES);
     services
         .descriptor(api_pipelines::DESCRIPTOR)
         .add(RunServiceServer::new(flumina.clone()))
         .add(CacheServiceServer::new(flumina.clone()))
         .add(ArtifactServiceServer::new(flumina))
+        .add(schedules)
+        .add(lists)
         .add(specs)
 }
 

@@ -36,7 +36,7 @@ pub(super) fn run(run: &Run, parameters: &Map<String, Value>) -> own::Run {
 }
 
 /// States with several names inside are one for clients.
-fn counts(by_status: &BTreeMap<TaskStatus, u32>) -> HashMap<String, i64> {
+pub(super) fn counts(by_status: &BTreeMap<TaskStatus, u32>) -> HashMap<String, i64> {
     let mut counts: HashMap<String, i64> = HashMap::new();
     for (status, count) in by_status {
         let name = task_state(*status).as_str_name().to_owned();
@@ -224,7 +224,7 @@ fn time(timestamp: Option<Timestamp>) -> Option<prost_types::Timestamp> {
     timestamp.map(aip::time::to_proto)
 }
 
-fn structure(fields: &Map<String, Value>) -> prost_types::Struct {
+pub(super) fn structure(fields: &Map<String, Value>) -> prost_types::Struct {
     let fields = fields
         .iter()
         .map(|(name, value)| (name.clone(), value_message(value)));

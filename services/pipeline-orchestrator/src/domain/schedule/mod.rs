@@ -234,6 +234,19 @@ impl Trigger {
         self.end.is_none_or(|end| next <= end).then_some(next)
     }
 
+    /// The slot after a slot.
+    pub fn following(&self, slot: Timestamp) -> Option<Timestamp> {
+        match &self.rule {
+            Rule::Every(interval) => {
+                let next = slot.as_micros().checked_add(*interval)?;
+                jiff::Timestamp::from_microsecond(next).ok()?;
+                let next = Timestamp::from_micros(next);
+                self.end.is_none_or(|end| next <= end).then_some(next)
+            }
+            Rule::Cron(..) => self.next_after(slot),
+        }
+    }
+
     /// The last slot after `after` and not later than `until`.
     pub fn newest(&self, after: Timestamp, until: Timestamp) -> Option<Timestamp> {
         let first = self.next_after(after).filter(|first| *first <= until)?;

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use sql::{Db, Error, FromRow, Row, Sql, Value, args};
 
-use super::super::{cache_sql, engine_sql, lists, runs, schedule_sql, sql as text};
+use super::super::{cache_sql, engine_sql, facts, lists, runs, schedule_sql, sql as text};
 use super::{Opened, both};
-use crate::domain::{Asked, Query, RUN_FIELDS};
+use crate::domain::{Asked, Query, RUN_FIELDS, parse_run_filter};
 
 async fn schema(opened: &Opened) -> (BTreeSet<String>, BTreeSet<String>) {
     let (columns, indexes) = if opened.db.postgres() {
@@ -139,6 +139,29 @@ async fn pages_and_counts_of_runs_come_from_indexes() {
                 plan.contains("COVERING INDEX runs_"),
                 "{sort_by} {filter}: {plan}"
             );
+        }
+    }
+}
+
+/// A page of runs that were found by what people know of them is read from one index, in its order.
+#[tokio::test]
+async fn runs_are_found_through_indexes() {
+    let [sqlite, _] = both().await;
+    for (filter, index) in [
+        ("", "runs_created_at"),
+        ("tag.team = vision", "run_facts_content"),
+        ("tag.team = vision AND state = FAILED", "run_facts_content"),
+        ("metric.accuracy > 0.9", "run_facts_number"),
+        ("param.rows >= 3 AND tag.team = vision", "run_facts_content"),
+        ("state = FAILED", "runs_status"),
+        ("pipeline = p", "runs_pipeline_name"),
+    ] {
+        let conditions = parse_run_filter(filter).unwrap();
+        for before in [None, Some((5, "id".to_owned()))] {
+            let page = facts::list_statement(&conditions, before.as_ref(), 50);
+            let plan = explain(&sqlite.db, page).await;
+            assert!(plan.contains(&format!("INDEX {index}")), "{filter}: {plan}");
+            assert!(!plan.contains("TEMP B-TREE"), "{filter}: {plan}");
         }
     }
 }

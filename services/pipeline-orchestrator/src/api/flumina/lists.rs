@@ -1,0 +1,230 @@
+//! `flumina.pipelines.v1.RunListService`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use aip::time::to_proto;
+use api_pipelines::v1 as own;
+use api_pipelines::v1::run_list_service_server::RunListService;
+use clock::Timestamp;
+use ids::RunId;
+use tonic::{Request, Response, Status};
+
+use super::schedule_requests::{experiment, object, source};
+use super::{Flumina, keys, render};
+use crate::api::call::answer;
+use crate::api::parse;
+use crate::app::{Listed, NewRun, RunDetails};
+use crate::domain::compare::{Aspect, Difference};
+use crate::domain::violation::{DESCRIPTION, LINE, RUN_NAME, Violations};
+use crate::domain::{Source, StorageState, parse_run_filter};
+use crate::error::{Error, SERVICE};
+use crate::store::Facts;
+
+impl Flumina {
+    async fn submit(
+        &self,
+        request: Request<own::SubmitRunRequest>,
+    ) -> Result<own::RunSummary, Error> {
+        let caller = rpc::context(&request).principal.to_string();
+        let cache = parse::cache(&request)?;
+        let mut request = request.into_inner();
+        let tags: BTreeMap<String, String> = request.tags.drain().collect();
+        let method = "flumina.pipelines.v1.RunListService/SubmitRun";
+        let call = keys::call(
+            caller,
+            method,
+            &request.request_id,
+            &request,
+            &tags,
+            submitted,
+        )?;
+        let mut faults = Violations::new();
+        faults.name("run.display_name", &request.display_name, RUN_NAME);
+        faults.text("run.description", &request.description, DESCRIPTION);
+        faults.text("run.pipeline_root", &request.pipeline_root, LINE);
+        faults.text("run.service_account", &request.service_account, LINE);
+        let new = NewRun {
+            display_name: request.display_name,
+            description: request.description,
+            experiment: experiment(&request.experiment_id)?,
+            source: source("run", request.source, &mut faults)?,
+            parameters: object("run.parameters", request.parameters, &mut faults),
+            pipeline_root: request.pipeline_root,
+            service_account: request.service_account,
+            cache,
+        };
+        let shown = tags.clone();
+        let reply = self.app.submit_run(call, new, tags, faults).await?;
+        let mut summary = answer(reply, submitted)?;
+        // A repetition has the same tags, or it would have been refused.
+        summary.tags = shown.into_iter().collect();
+        Ok(summary)
+    }
+
+    async fn find(&self, request: own::ListRunsRequest) -> Result<own::ListRunsResponse, Error> {
+        let page = |error: aip::page::Error| match error {
+            aip::page::Error::NegativeSize(_) => Error::field("page_size", error.to_string()),
+            aip::page::Error::Foreign | aip::page::Error::OtherQuery => {
+                Error::PageToken("page_token is not one that this list returned for this filter")
+            }
+        };
+        let conditions =
+            parse_run_filter(&request.filter).map_err(|message| Error::field("filter", message))?;
+        let query = format!("runs where {}", request.filter.trim());
+        let size = aip::page::size(request.page_size).map_err(page)?;
+        let key = aip::page::decode(&query, &request.page_token).map_err(page)?;
+        let before = match key.as_deref() {
+            None => None,
+            Some([at, id]) if !id.contains('\0') => match at.parse() {
+                Ok(at) => Some((at, id.clone())),
+                Err(_) => return Err(page(aip::page::Error::Foreign)),
+            },
+            Some(_) => return Err(page(aip::page::Error::Foreign)),
+        };
+        let mut found = self.app.find_runs(conditions, before, size + 1).await?;
+        let more = found.len() > size as usize;
+        found.truncate(size as usize);
+        let next = found.last().filter(|_| more).map(|last| {
+            let run = &last.record.run;
+            let at = run.created_at.as_micros().to_string();
+            aip::page::encode(&query, &[&at, &run.id.to_string()])
+        });
+        Ok(own::ListRunsResponse {
+            runs: found.iter().map(summary).collect(),
+            next_page_token: next.unwrap_or_default(),
+        })
+    }
+
+    async fn tag(&self, request: Request<own::TagRunRequest>) -> Result<own::RunSummary, Error> {
+        let caller = rpc::context(&request).principal.to_string();
+        let mut request = request.into_inner();
+        let id: RunId = parse::id("run", "run_id", &request.run_id)?;
+        let set: BTreeMap<String, String> = request.set.drain().collect();
+        let method = "flumina.pipelines.v1.RunListService/TagRun";
+        let call = keys::call(caller, method, &request.request_id, &request, &set, summary)?;
+        let reply = self.app.tag_run(call, id, set, request.remove).await?;
+        answer(reply, summary)
+    }
+
+    async fn compare(
+        &self,
+        request: own::CompareRunsRequest,
+    ) -> Result<own::CompareRunsResponse, Error> {
+        let ids: Result<Vec<RunId>, Error> = request
+            .run_ids
+            .iter()
+            .map(|id| parse::id("run", "run_ids", id))
+            .collect();
+        let (runs, differences, truncated) = self.app.compare_runs(ids?).await?;
+        Ok(own::CompareRunsResponse {
+            runs: runs.iter().map(summary).collect(),
+            differences: differences.into_iter().map(difference).collect(),
+            truncated,
+        })
+    }
+}
+
+/// A run that was just created; its tags are in the request.
+fn submitted(details: &RunDetails) -> own::RunSummary {
+    let facts = Facts::default();
+    summary(&Listed {
+        record: details.record.clone(),
+        facts,
+    })
+}
+
+fn summary(listed: &Listed) -> own::RunSummary {
+    let record = &listed.record;
+    let run = &record.run;
+    let facts = &listed.facts;
+    let (pipeline_id, pipeline_version_id) = match record.source {
+        Source::Inline => (String::new(), String::new()),
+        Source::Version(pipeline, version) => (pipeline.to_string(), version.to_string()),
+    };
+    let state = match (&record.cancel, run.status.ended()) {
+        (Some(_), false) => own::State::Canceling,
+        _ => render::run_state(run.status),
+    };
+    let parameters: HashMap<String, String> = if facts.parameters.is_empty() {
+        let given = run.body.parameters.iter();
+        given
+            .map(|(name, value)| {
+                let text = pipeline_spec::text_form(value);
+                (name.clone(), crate::domain::cut(&text))
+            })
+            .collect()
+    } else {
+        facts.parameters.clone().into_iter().collect()
+    };
+    let time = |at: Option<Timestamp>| at.map(to_proto);
+    let scheduled = !record.recurring_run_id.is_empty();
+    own::RunSummary {
+        run_id: run.id.to_string(),
+        display_name: run.display_name.clone(),
+        experiment_id: run.experiment_id.to_string(),
+        pipeline_name: run.pipeline_name.clone(),
+        pipeline_id,
+        pipeline_version_id,
+        state: state.into(),
+        reason: run.body.reason.clone(),
+        message: run.body.message.clone(),
+        created_at: Some(to_proto(run.created_at)),
+        scheduled_at: time(run.scheduled_at.filter(|_| scheduled)),
+        finished_at: time(run.finished_at),
+        schedule_id: record.recurring_run_id.clone(),
+        tags: facts.tags.clone().into_iter().collect(),
+        parameters,
+        metrics: facts.metrics.clone().into_iter().collect(),
+        task_counts: render::counts(&run.body.task_counts),
+        archived: record.storage_state == StorageState::Archived,
+    }
+}
+
+fn difference(found: Difference) -> own::Difference {
+    let kind = match found.aspect {
+        Aspect::Parameter => own::DifferenceKind::Parameter,
+        Aspect::Metric => own::DifferenceKind::Metric,
+        Aspect::Code => own::DifferenceKind::Code,
+        Aspect::Spec => own::DifferenceKind::Spec,
+    };
+    let value = |text: Option<String>| own::DifferentValue {
+        present: text.is_some(),
+        text: text.unwrap_or_default(),
+    };
+    own::Difference {
+        kind: kind.into(),
+        name: found.name,
+        values: found.values.into_iter().map(value).collect(),
+    }
+}
+
+#[tonic::async_trait]
+impl RunListService for Flumina {
+    async fn submit_run(
+        &self,
+        request: Request<own::SubmitRunRequest>,
+    ) -> Result<Response<own::RunSummary>, Status> {
+        aip::unary(SERVICE, self.submit(request).await)
+    }
+
+    async fn list_runs(
+        &self,
+        request: Request<own::ListRunsRequest>,
+    ) -> Result<Response<own::ListRunsResponse>, Status> {
+        aip::unary(SERVICE, self.find(request.into_inner()).await)
+    }
+
+    async fn tag_run(
+        &self,
+        request: Request<own::TagRunRequest>,
+    ) -> Result<Response<own::RunSummary>, Status> {
+        aip::unary(SERVICE, self.tag(request).await)
+    }
+
+    async fn compare_runs(
+        &self,
+        request: Request<own::CompareRunsRequest>,
+    ) -> Result<Response<own::CompareRunsResponse>, Status> {
+        aip::unary(SERVICE, self.compare(request.into_inner()).await)
+    }
+}

@@ -1,0 +1,185 @@
+//! Lists of runs with tags, parameters and metrics, and what runs differ in.
+
+use std::collections::BTreeMap;
+
+use ids::RunId;
+use serde_json::{Map, Value};
+use sql::Conn;
+
+use super::runs::{NewRun, RunDetails};
+use super::{App, Call, Reply};
+use crate::domain::compare::{Compared, Difference, differences};
+use crate::domain::violation::{TAGS, Violations};
+use crate::domain::{Condition, RunRecord, Task};
+use crate::error::Error;
+use crate::store::facts::{self, Kind};
+use crate::store::{Facts, runs, specs, tasks};
+
+const KIND: &str = "run";
+/// Runs that are compared.
+const COMPARED: std::ops::RangeInclusive<usize> = 2..=10;
+
+/// A run with what it is found by.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// The run.
+    pub record: RunRecord,
+    /// Its tags, parameters and metrics.
+    pub facts: Facts,
+}
+
+impl App {
+    /// Creates a run with tags.
+    pub async fn submit_run(
+        &self,
+        call: Call<RunDetails>,
+        new: NewRun,
+        tags: BTreeMap<String, String>,
+        mut faults: Violations,
+    ) -> Result<Reply<RunDetails>, Error> {
+        faults.tags("tags", &tags);
+        self.create_tagged_run(call, new, tags, faults).await
+    }
+
+    /// Returns runs that fulfil the conditions, newest first, before the place (time, id).
+    pub async fn find_runs(
+        &self,
+        conditions: Vec<Condition>,
+        before: Option<(i64, String)>,
+        limit: u32,
+    ) -> Result<Vec<Listed>, Error> {
+        let read = self.read(move |conn| {
+            Box::pin(async move {
+                let found = facts::list(conn, &conditions, before.as_ref(), limit).await?;
+                with_facts(conn, found).await
+            })
+        });
+        read.await
+    }
+
+    /// Sets and removes tags of a run.
+    pub async fn tag_run(
+        &self,
+        call: Call<Listed>,
+        id: RunId,
+        set: BTreeMap<String, String>,
+        remove: Vec<String>,
+    ) -> Result<Reply<Listed>, Error> {
+        let mut faults = Violations::new();
+        faults.tags("set", &set);
+        if remove.len() > TAGS {
+            faults.add("remove", format!("must not have more than {TAGS} entries"));
+        }
+        faults.into_result(())?;
+        let tag = self.mutate(call, move |conn| {
+            Box::pin(async move {
+                let record = visible(conn, id).await?;
+                for name in &remove {
+                    facts::remove_tag(conn, id, name).await?;
+                }
+                put_tags(conn, id, &set).await?;
+                let listed = with_facts(conn, vec![record]).await?.pop();
+                let listed = listed.ok_or_else(|| Error::not_found(KIND, id))?;
+                if listed.facts.tags.len() > TAGS {
+                    let message = format!("a run must not have more than {TAGS} tags");
+                    return Err(Error::field("set", message));
+                }
+                Ok(listed)
+            })
+        });
+        tag.await
+    }
+
+    /// Says in what runs differ: the runs, the differences, and whether there are more.
+    pub async fn compare_runs(
+        &self,
+        ids: Vec<RunId>,
+    ) -> Result<(Vec<Listed>, Vec<Difference>, bool), Error> {
+        if !COMPARED.contains(&ids.len()) {
+            let message = format!("must name {} to {} runs", COMPARED.start(), COMPARED.end());
+            return Err(Error::field("run_ids", message));
+        }
+        let read = self.read(move |conn| {
+            Box::pin(async move {
+                let mut all = Vec::new();
+                for id in ids {
+                    all.push(compared(conn, id).await?);
+                }
+                Ok(all)
+            })
+        });
+        let (runs, compared): (Vec<Listed>, Vec<Compared>) = read.await?.into_iter().unzip();
+        let work = tokio::task::spawn_blocking(move || differences(&compared));
+        let (found, more) = work
+            .await
+            .map_err(|error| Error::Internal(format!("comparing failed: {error}")))?;
+        Ok((runs, found, more))
+    }
+}
+
+async fn compared(conn: &mut Conn, id: RunId) -> Result<(Listed, Compared), Error> {
+    let record = visible(conn, id).await?;
+    let spec = specs::get(conn, &record.spec_hash).await?;
+    let spec: Option<Value> = spec.and_then(|text| serde_json::from_str(&text).ok());
+    let parameters = match tasks::by_path(conn, id, "").await? {
+        Some(root) => inputs(root)?,
+        // It has not started.
+        None => with_defaults(spec.as_ref(), &record.run.body.parameters),
+    };
+    let listed = with_facts(conn, vec![record]).await?.pop();
+    let listed = listed.ok_or_else(|| Error::not_found(KIND, id))?;
+    let compared = Compared {
+        parameters,
+        metrics: listed.facts.metrics.clone(),
+        spec: spec.unwrap_or(Value::Null),
+    };
+    Ok((listed, compared))
+}
+
+/// The parameters that were given, with the pipeline's defaults.
+fn with_defaults(spec: Option<&Value>, given: &Map<String, Value>) -> Map<String, Value> {
+    let document = spec.map(|spec| spec.get("pipeline_spec").unwrap_or(spec));
+    let declared = document
+        .and_then(|document| document.pointer("/root/inputDefinitions/parameters"))
+        .and_then(Value::as_object);
+    let defaults = declared.into_iter().flatten().filter_map(|(name, one)| {
+        let default = one.get("defaultValue")?;
+        Some((name.clone(), default.clone()))
+    });
+    let mut all: Map<String, Value> = defaults.collect();
+    all.extend(given.clone());
+    all
+}
+
+fn inputs(root: crate::domain::TaskRecord) -> Result<Map<String, Value>, Error> {
+    let root = Task::from_record(root)
+        .map_err(|error| Error::Internal(format!("a stored task: {error}")))?;
+    Ok(root.body.inputs.parameters)
+}
+
+async fn visible(conn: &mut Conn, id: RunId) -> Result<RunRecord, Error> {
+    let record = runs::visible(conn, id).await?;
+    record.ok_or_else(|| Error::not_found(KIND, id))
+}
+
+async fn with_facts(conn: &mut Conn, records: Vec<RunRecord>) -> Result<Vec<Listed>, Error> {
+    let ids: Vec<RunId> = records.iter().map(|record| record.run.id).collect();
+    let mut all = facts::of_runs(conn, &ids).await?;
+    let listed = records.into_iter().map(|record| Listed {
+        facts: all.remove(&record.run.id).unwrap_or_default(),
+        record,
+    });
+    Ok(listed.collect())
+}
+
+/// Writes tags of a run.
+pub(super) async fn put_tags(
+    conn: &mut Conn,
+    id: RunId,
+    tags: &BTreeMap<String, String>,
+) -> Result<(), Error> {
+    for (name, value) in tags {
+        facts::put(conn, id, Kind::Tag, name, &Value::String(value.clone())).await?;
+    }
+    Ok(())
+}
