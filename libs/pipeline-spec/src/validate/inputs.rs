@@ -239,9 +239,9 @@ impl Reader<'_> {
                     format!("the enclosing component has no input parameter '{name}'");
                 if carries_item(name) {
                     message.push_str(
-                        ": the compiler of the SDK loses the items of a loop that stands inside an exit handler or a \
-                         condition and reads fields of its items; put the loop into a pipeline of its own and call \
-                         that there",
+                        ": the compiler of the SDK lost an item of a loop, as it does with fields of items inside exit \
+                         handlers and conditions and with items in texts; put the loop into a pipeline of its own, or \
+                         give the whole item to a component",
                     );
                 }
                 faults.add(self.at, message);

@@ -31,7 +31,7 @@ pub(super) fn read(
         })
         .collect();
         let declared = interface.output_parameters.get(name).copied();
-        check_parameter(&at, declared, is_loop, &selectors, dag, scope, faults);
+        check_parameter(&at, declared, &selectors, dag, scope, faults);
         dag.output_parameters.insert(name.clone(), selectors);
     }
     for (name, spec) in sorted(&outputs.artifacts) {
@@ -72,7 +72,6 @@ pub(super) fn read(
 fn check_parameter(
     at: &str,
     declared: Option<ParameterType>,
-    is_loop: bool,
     selectors: &[OutputSelector],
     dag: &Dag,
     scope: &Scope<'_>,
@@ -88,8 +87,8 @@ fn check_parameter(
         let given = producers::output_parameter(dag, selector, scope);
         match (given, declared) {
             (Err(message), _) => faults.add(at, message),
-            // The declared type of a loop's output is the list, the task's that of an element.
-            (Ok(_), Some(ParameterType::List)) if is_loop => {}
+            // What a loop further out gathers is declared as the list, here and in the loop; the task gives an element.
+            (Ok(_), Some(ParameterType::List)) => {}
             (Ok(Some(given)), Some(declared)) if !producers::compatible(given, declared) => {
                 faults.add(
                     at,

@@ -66,8 +66,9 @@ fn the_compilers_broken_loop_is_named_by_task_and_input() {
     let faults = flumina_pipeline_spec::plan(&fixture("broken_loop_in_exit_handler")).unwrap_err();
     let at =
         "root.dag.tasks.exit-handler-1.inputs.parameters.pipelinechannel--loop-item-param-2-subvar";
-    let why = ": the compiler of the SDK loses the items of a loop that stands inside an exit handler or a condition and \
-               reads fields of its items; put the loop into a pipeline of its own and call that there";
+    let why = ": the compiler of the SDK lost an item of a loop, as it does with fields of items inside exit handlers and \
+               conditions and with items in texts; put the loop into a pipeline of its own, or give the whole item to a \
+               component";
     assert_eq!(
         lines(&faults),
         [
