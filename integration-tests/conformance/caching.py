@@ -20,6 +20,8 @@ from kfp.dsl import Dataset, Input, Model, Output  # noqa: E402
 
 OWN = "/apis/flumina.pipelines/v1"
 KFP = "/apis/v2beta1"
+# The SDK compiles one pipeline at a time in a process.
+COMPILER = threading.RLock()
 suite = Suite()
 
 
@@ -63,6 +65,11 @@ def gated(folder: str, gate: str) -> str:
 
 
 def two_steps(name="cached", prepare_options=None, train_options=None, env=None):
+    with COMPILER:
+        return compiled(name, prepare_options, train_options, env or {})
+
+
+def compiled(name, prepare_options, train_options, env):
     @dsl.pipeline(name=name)
     def pipeline(log: str, rows: int = 3, depth: int = 2) -> float:
         first = prepare(log=log, rows=rows)
@@ -71,7 +78,7 @@ def two_steps(name="cached", prepare_options=None, train_options=None, env=None)
             first.set_caching_options(*prepare_options)
         if train_options is not None:
             second.set_caching_options(*train_options)
-        for variable, text in (env or {}).items():
+        for variable, text in env.items():
             second.set_env_variable(variable, text)
         return second.outputs["Output"]
 
@@ -81,6 +88,12 @@ def two_steps(name="cached", prepare_options=None, train_options=None, env=None)
 @dsl.pipeline(name="gated")
 def gated_pipeline(folder: str, gate: str = "gate") -> str:
     return gated(folder=folder, gate=gate).output
+
+
+@dsl.pipeline(name="twice")
+def twice(folder: str):
+    gated(folder=folder, gate="gate")
+    gated(folder=folder, gate="gate")
 
 
 class World:
@@ -94,7 +107,8 @@ class World:
 
     def submit(self, pipeline, arguments=None, **options):
         given = {"log": str(self.log), **(arguments or {})}
-        return self.client.create_run_from_pipeline_func(pipeline, arguments=given, **options).run_id
+        with COMPILER:
+            return self.client.create_run_from_pipeline_func(pipeline, arguments=given, **options).run_id
 
     def run(self, pipeline, arguments=None, state="SUCCEEDED", **options):
         """The id, the run and its tasks, once it has ended."""
@@ -108,7 +122,8 @@ class World:
 
     def gated(self):
         arguments = {"folder": str(self.folder)}
-        return self.client.create_run_from_pipeline_func(gated_pipeline, arguments=arguments).run_id
+        with COMPILER:
+            return self.client.create_run_from_pipeline_func(gated_pipeline, arguments=arguments).run_id
 
     def until(self, what, probe, seconds=30):
         deadline = time.monotonic() + seconds
@@ -255,7 +270,8 @@ def by_content_a_producer_may_run_again(world):
 @suite.test
 def a_run_chooses_by_a_header(world):
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        compiler.Compiler().compile(two_steps(prepare_options=(False,)), file.name)
+        with COMPILER:
+            compiler.Compiler().compile(two_steps(prepare_options=(False,)), file.name)
         spec = json.loads(pathlib.Path(file.name).read_text())
     body = {
         "display_name": "by header",
@@ -353,7 +369,8 @@ def entries_have_pages_and_go_by_pipeline(world):
 @suite.test
 def the_command_line_submits_without(world):
     file = world.folder / "pipeline.yaml"
-    compiler.Compiler().compile(two_steps(), str(file))
+    with COMPILER:
+        compiler.Compiler().compile(two_steps(), str(file))
     submit = ("run", "submit", str(file), "-p", f"log={world.log}", "--watch")
     world.cli(*submit)
     world.cli(*submit)
@@ -376,14 +393,10 @@ def equal_steps_of_two_runs_run_once(world):
 
 @suite.test
 def equal_steps_of_one_run_run_once(world):
-    @dsl.pipeline(name="twice")
-    def twice(folder: str):
-        gated(folder=folder, gate="gate")
-        gated(folder=folder, gate="gate")
-
     world.open_gate()
     arguments = {"folder": str(world.folder)}
-    run = world.client.create_run_from_pipeline_func(twice, arguments=arguments).run_id
+    with COMPILER:
+        run = world.client.create_run_from_pipeline_func(twice, arguments=arguments).run_id
     equal(world.server.wait(run)["state"], "SUCCEEDED")
     equal(world.lines(), ["gated"])
     found = states(world.server.tasks(run))

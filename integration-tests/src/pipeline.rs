@@ -23,6 +23,7 @@ pub struct Step {
     artifacts: Vec<String>,
     parameters: Vec<String>,
     takes: Vec<Taken>,
+    cached: bool,
 }
 
 /// An output of another step.
@@ -107,7 +108,15 @@ impl Step {
             artifacts: Vec::new(),
             parameters: Vec::new(),
             takes: Vec::new(),
+            cached: false,
         }
+    }
+
+    /// May use the cache.
+    #[must_use]
+    pub fn cached(mut self) -> Self {
+        self.cached = true;
+        self
     }
 
     /// A step that prints two lines and leaves two marks, with `body` between them. A line is printed before its mark
@@ -225,6 +234,9 @@ impl Step {
             "taskInfo": {"name": self.name},
             "cachingOptions": {},
         });
+        if self.cached {
+            task["cachingOptions"] = json!({"enableCache": true});
+        }
         let mut after = self.after.clone();
         after.extend(self.takes.iter().map(|taken| taken.producer.clone()));
         if !after.is_empty() {

@@ -10,6 +10,7 @@
 mod access;
 mod agent_deaths;
 mod boundaries;
+mod cache_deaths;
 mod calls;
 mod cases;
 mod disk;

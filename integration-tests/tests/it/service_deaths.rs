@@ -41,8 +41,8 @@ pub(crate) fn armed(point: &str, hit: u32) -> Options {
         .boot("boot-one")
 }
 
-/// Points that only a stop or the removal of a run passes; another test takes those.
-const STOPPING: [&str; 2] = [".stop.", ".delete."];
+/// Points that only a stop, the removal of a run or the cache passes; other tests take those.
+const SPECIAL: [&str; 3] = [".stop.", ".delete.", ".cache."];
 
 /// The points of every run.
 fn points() -> Vec<&'static str> {
@@ -51,7 +51,7 @@ fn points() -> Vec<&'static str> {
         pipeline_orchestrator::work::ABORT_POINTS,
     ]
     .concat();
-    let ordinary = |point: &&str| !STOPPING.iter().any(|part| point.contains(part));
+    let ordinary = |point: &&str| !SPECIAL.iter().any(|part| point.contains(part));
     all.into_iter().filter(ordinary).collect()
 }
 
