@@ -65,6 +65,13 @@ const TARGETS: &[Target] = &[
     },
 ];
 
+/// Messages that hold values of secrets.
+const CONFIDENTIAL: [&str; 3] = [
+    ".flumina.runner.v1.PutSecretRequest",
+    ".flumina.step.v1.Confidential",
+    ".flumina.step.v1.ConfidentialFile",
+];
+
 fn main() -> Result<()> {
     let mut args = std::env::args_os().skip(1).map(PathBuf::from);
     let root = args.next().context("usage: flumina-codegen ROOT OUT")?;
@@ -96,6 +103,10 @@ fn generate(proto: &Path, out: &Path, target: &Target) -> Result<()> {
         .bytes(".flumina.pipelines.v1.ReadLogsResponse.data")
         .bytes(".flumina.pipelines.v1.ReadArtifactResponse.data")
         .build_transport(false);
+    // Values of secrets must not reach a log by way of a message that is printed; these print what they may by hand.
+    for message in CONFIDENTIAL {
+        builder = builder.skip_debug([message]);
+    }
     for (package, path) in target.externs {
         builder = builder.extern_path(*package, *path);
     }

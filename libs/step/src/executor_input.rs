@@ -93,6 +93,17 @@ pub enum UriError {
     },
 }
 
+/// Where programs see the workspace of their pipeline.
+pub const WORKSPACE: &str = "/kfp-workspace";
+
+/// Where, below the workspace, the SDK looks for an artifact that is marked as brought there; none for one that is not.
+/// `artifact` is a RuntimeArtifact whose URI is a path.
+pub fn workspace_place(artifact: &Value) -> Option<String> {
+    let marked = artifact["metadata"]["_kfp_workspace"] == Value::Bool(true);
+    let path = artifact["uri"].as_str().filter(|_| marked)?;
+    Some(format!(".artifacts/{}", path.trim_start_matches('/')))
+}
+
 /// The path of a URI of the local store: plain absolute paths stand for themselves, because the kfp SDK takes a URI of
 /// unknown scheme for the path; `file://` is accepted for artifacts that were imported.
 pub fn local_path(uri: &str) -> Result<String, UriError> {
@@ -223,6 +234,20 @@ mod tests {
             local_path("data/x"),
             Err(UriError::Relative { .. })
         ));
+    }
+
+    #[test]
+    fn artifacts_in_the_workspace_are_where_the_sdk_looks() {
+        let artifact =
+            |marked: Value| json!({"uri": "/d/x", "metadata": {"_kfp_workspace": marked}});
+        assert_eq!(
+            workspace_place(&artifact(json!(true))).as_deref(),
+            Some(".artifacts/d/x")
+        );
+        for other in [json!(false), json!("true"), json!(1)] {
+            assert_eq!(workspace_place(&artifact(other)), None);
+        }
+        assert_eq!(workspace_place(&json!({"uri": "/d/x"})), None);
     }
 
     #[test]

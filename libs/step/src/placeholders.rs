@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use crate::executor_input::{WORKSPACE, workspace_place};
 use crate::{structure, value};
 
 /// Why a placeholder cannot be replaced.
@@ -308,6 +309,9 @@ fn artifact_field(artifact: &Value, field: &[&str]) -> Option<String> {
     let found = match field {
         ["uri"] => &artifact["uri"],
         ["path"] => match &artifact["customPath"] {
+            Value::Null if let Some(place) = workspace_place(artifact) => {
+                return Some(format!("{WORKSPACE}/{place}"));
+            }
             Value::Null => &artifact["uri"],
             custom => custom,
         },

@@ -36,6 +36,12 @@ pub(crate) const OUTPUT_MISSING: &str = "OUTPUT_MISSING";
 pub(crate) const OUTPUT_INVALID: &str = "OUTPUT_INVALID";
 /// A parameter is larger than allowed.
 pub(crate) const OUTPUT_TOO_LARGE: &str = "OUTPUT_TOO_LARGE";
+/// The kernel does not let this user mount anything.
+pub(crate) const MOUNT_NOT_PERMITTED: &str = "MOUNT_NOT_PERMITTED";
+/// Something would be hidden that the step needs.
+pub(crate) const MOUNT_REFUSED: &str = "MOUNT_REFUSED";
+/// A mount failed.
+pub(crate) const MOUNT_FAILED: &str = "MOUNT_FAILED";
 /// The disk is full.
 pub(crate) const DISK_FULL: &str = "DISK_FULL";
 /// It was stopped on request.

@@ -13,9 +13,11 @@
 mod abort;
 mod artifact;
 mod collect;
+mod confidential;
 mod explain;
 mod failure;
 mod limits;
+mod mounts;
 mod prepare;
 mod program;
 mod replay;
@@ -24,6 +26,7 @@ mod supervise;
 mod sys;
 mod tree;
 mod workload;
+mod workspace;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -39,15 +42,21 @@ fn main() -> std::process::ExitCode {
         .collect();
     let code = match (words.as_slice(), args.as_slice()) {
         (["--abort-points"], _) => list_abort_points(),
-        (["--replay", _], [_, dir]) => replay::run(Path::new(dir), false),
-        (["--replay", _, "--pdb"], [_, dir, _]) => replay::run(Path::new(dir), true),
+        (["--replay", _, rest @ ..], [_, dir, ..]) => match replay::Options::parse(rest) {
+            Some(options) => replay::run(Path::new(dir), &options),
+            None => usage(),
+        },
         ([word], [dir]) if !word.starts_with('-') => workload::run(Path::new(dir)),
-        _ => {
-            eprintln!("usage: flumina-agent DIR | --replay DIR [--pdb] | --abort-points");
-            USAGE
-        }
+        _ => usage(),
     };
     code.into()
+}
+
+fn usage() -> u8 {
+    eprintln!(
+        "usage: flumina-agent DIR | --replay DIR [--pdb] [--confidential FILE] | --abort-points"
+    );
+    USAGE
 }
 
 fn list_abort_points() -> u8 {

@@ -17,6 +17,7 @@ use step::placeholders::{self, Scope};
 use step::{ArtifactType, OutputArtifact, Outputs, ParameterType};
 
 use crate::failure::{self, Failure, cannot};
+use crate::workspace;
 
 /// Runs kfp's executor with everything from files.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
@@ -58,6 +59,7 @@ pub(crate) fn prepare(
     let types = types(step)?;
     let outputs = outputs(dir, step, types.keys())?;
     let mut executor_input = executor_input(step, &outputs)?;
+    workspace::bring(&executor_input, assignment)?;
     let made = make_output_dirs(step, &outputs)?;
 
     let context: BTreeMap<String, String> = step.placeholders.clone().into_iter().collect();

@@ -5,14 +5,14 @@
 
 use std::path::Path;
 
-use api_step::v1::{Assignment, EnvVar};
+use api_step::v1::{Assignment, Confidential, EnvVar};
 use prost::Message as _;
 use rustix::process::Pid;
 
 use crate::failure::{self, Failure, cannot};
 use crate::program::{self, Output};
 use crate::sys::{self, Reaped, Signals};
-use crate::{collect, prepare};
+use crate::{collect, confidential, mounts, prepare};
 
 /// What a shell reports for a program that it could not start.
 const NOT_STARTED: u8 = 127;
@@ -21,9 +21,34 @@ const OUTPUTS_FAILED: u8 = 1;
 /// Variables of the terminal that an interactive program needs.
 const TERMINAL: [&str; 3] = ["TERM", "COLORTERM", "LANG"];
 
+/// How to replay.
+#[derive(Default)]
+pub(crate) struct Options {
+    /// In the debugger.
+    debug: bool,
+    /// The file with the values of secrets and config maps.
+    confidential: Option<std::path::PathBuf>,
+}
+
+impl Options {
+    /// Reads the arguments after the directory.
+    pub(crate) fn parse(words: &[&str]) -> Option<Options> {
+        let mut options = Options::default();
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            match *word {
+                "--pdb" => options.debug = true,
+                "--confidential" => options.confidential = Some(words.next()?.into()),
+                _ => return None,
+            }
+        }
+        Some(options)
+    }
+}
+
 /// Replays; returns the program's exit code, or 128 and the signal.
-pub(crate) fn run(dir: &Path, debug: bool) -> u8 {
-    match replay(dir, debug) {
+pub(crate) fn run(dir: &Path, options: &Options) -> u8 {
+    match replay(dir, options) {
         Ok(code) => code,
         Err(failure) => {
             eprintln!("{}: {}", failure.reason, failure.message);
@@ -32,7 +57,8 @@ pub(crate) fn run(dir: &Path, debug: bool) -> u8 {
     }
 }
 
-fn replay(dir: &Path, debug: bool) -> Result<u8, Failure> {
+fn replay(dir: &Path, options: &Options) -> Result<u8, Failure> {
+    let debug = options.debug;
     let dir = std::path::absolute(dir).map_err(cannot("find", dir))?;
     let path = dir.join("assignment");
     let bytes = std::fs::read(&path).map_err(cannot("read", &path))?;
@@ -46,6 +72,15 @@ fn replay(dir: &Path, debug: bool) -> Result<u8, Failure> {
 
     // Ctrl-C is for the program; the agent waits for its end.
     let mut signals = Signals::block().map_err(cannot("block signals for", &dir))?;
+    let confidential = match &options.confidential {
+        Some(path) => {
+            let bytes = std::fs::read(path).map_err(cannot("read", path))?;
+            confidential::decode(&bytes)?
+        }
+        None => Confidential::default(),
+    };
+    mounts::enter(&dir, &assignment, &confidential)?;
+    assignment.env.extend(confidential.env);
     let prepared = prepare::prepare(&dir, &assignment, debug)?;
     if debug && !prepared.python_function {
         let message = "only Python functions can be debugged; run this step without --pdb";

@@ -15,7 +15,7 @@ use crate::prepare::Prepared;
 use crate::program::{self, Output, Program};
 use crate::supervise::Supervisor;
 use crate::sys::{self, Signals};
-use crate::{collect, prepare, result};
+use crate::{collect, confidential, mounts, prepare, result};
 
 /// Result and exit record are written.
 const DONE: u8 = 0;
@@ -159,6 +159,9 @@ impl Attempt {
         let mut assignment = self.assignment()?;
         self.id.clone_from(&assignment.attempt_id);
         self.refuse_if_stopped(signals)?;
+        let confidential = confidential::read(&assignment)?;
+        mounts::enter(&self.dir, &assignment, &confidential)?;
+        assignment.env.extend(confidential.env);
         let prepared = prepare::prepare(&self.dir, &assignment, false)?;
         let program = program::find(&assignment, &prepared)?;
         let child = sys::Child {

@@ -11,6 +11,7 @@ macro_rules! files {
 files!(
     "flumina/pipelines/v1/pipelines.proto",
     "flumina/runner/v1/runner.proto",
+    "flumina/runner/v1/store.proto",
     "flumina/step/v1/step.proto",
     "google/api/annotations.proto",
     "google/api/http.proto",

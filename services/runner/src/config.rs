@@ -52,6 +52,11 @@ pub struct Config {
     pub oom_score_adj: i32,
     /// The largest text of one output parameter, in bytes.
     pub max_parameter_bytes: u64,
+    /// The file with the key that secrets are encrypted with, outside the data directory; absent for
+    /// `flumina/secrets.key` in the user's configuration. It is made with the first secret.
+    pub secrets_key: Option<PathBuf>,
+    /// Refuse to mount volumes that do not exist instead of making them.
+    pub strict_volumes: bool,
     /// Overrides the id of the machine's boot, for tests.
     pub boot_id: Option<String>,
 }
@@ -76,6 +81,8 @@ impl Default for Config {
             keep_environments_days: 30,
             oom_score_adj: 500,
             max_parameter_bytes: 16 * 1024 * 1024,
+            secrets_key: None,
+            strict_volumes: false,
             boot_id: None,
         }
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use aip::{ApiError, Code, FieldViolation, Resource};
 
+use crate::app::VaultError;
+
 /// A failed call.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -29,6 +31,49 @@ pub enum Error {
     /// The workload does not run.
     #[error("workload {0} is not running")]
     NotRunning(String),
+    /// There is no such secret, config map or volume.
+    #[error("{kind} `{name}` does not exist in namespace `{namespace}`")]
+    NoObject {
+        /// What it is.
+        kind: &'static str,
+        /// Where.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// A secret, config map or volume has the name.
+    #[error("{kind} `{name}` exists already in namespace `{namespace}`")]
+    ObjectExists {
+        /// What it is.
+        kind: &'static str,
+        /// Where.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// A workload uses the volume.
+    #[error("volume `{name}` is used by workload {by}")]
+    VolumeInUse {
+        /// The volume.
+        name: String,
+        /// The workload.
+        by: String,
+    },
+    /// The id of a request was used for another one.
+    #[error("the request id was used for another request")]
+    RequestReused,
+    /// A secret cannot be encrypted or decrypted.
+    #[error("cannot use secret `{name}`")]
+    Vault {
+        /// The secret.
+        name: String,
+        /// Why.
+        #[source]
+        source: VaultError,
+    },
+    /// A workload cannot have what it asks for.
+    #[error("{1}")]
+    Unsupplied(&'static str, String),
     /// The page token or size is wrong.
     #[error(transparent)]
     Page(#[from] aip::page::Error),
@@ -91,7 +136,12 @@ impl ApiError for Error {
     fn code(&self) -> Code {
         match self {
             Self::Invalid(_) => Code::InvalidArgument,
-            Self::NotFound(_) => Code::NotFound,
+            Self::NotFound(_) | Self::NoObject { .. } => Code::NotFound,
+            Self::ObjectExists { .. } => Code::AlreadyExists,
+            Self::VolumeInUse { .. }
+            | Self::RequestReused
+            | Self::Unsupplied(..)
+            | Self::Vault { .. } => Code::FailedPrecondition,
             Self::CannotRun { missing, .. } => match missing {
                 Missing::Resources | Missing::Image => Code::InvalidArgument,
                 Missing::Python => Code::FailedPrecondition,
@@ -113,6 +163,20 @@ impl ApiError for Error {
                 Missing::Python => "PYTHON_NOT_FOUND",
             },
             Self::NotFound(_) => "WORKLOAD_NOT_FOUND",
+            Self::NoObject { kind, .. } => match *kind {
+                "secret" => "SECRET_NOT_FOUND",
+                "volume" => "VOLUME_NOT_FOUND",
+                _ => "CONFIG_MAP_NOT_FOUND",
+            },
+            Self::ObjectExists { kind, .. } => match *kind {
+                "secret" => "SECRET_EXISTS",
+                "volume" => "VOLUME_EXISTS",
+                _ => "CONFIG_MAP_EXISTS",
+            },
+            Self::VolumeInUse { .. } => "VOLUME_IN_USE",
+            Self::Unsupplied(reason, _) => reason,
+            Self::RequestReused => "REQUEST_ID_REUSED",
+            Self::Vault { .. } => "SECRETS_KEY_UNUSABLE",
             Self::NotStarted(_) => "WORKLOAD_NOT_STARTED",
             Self::NotRunning(_) => "WORKLOAD_NOT_RUNNING",
             Self::Page(error) => error.reason(),
@@ -136,6 +200,12 @@ impl ApiError for Error {
                 kind: "workload",
                 name: id.clone(),
             }),
+            Self::NoObject { kind, name, .. } | Self::ObjectExists { kind, name, .. } => {
+                Some(Resource {
+                    kind,
+                    name: name.clone(),
+                })
+            }
             _ => None,
         }
     }

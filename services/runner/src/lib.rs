@@ -29,7 +29,7 @@ mod service;
 pub mod store;
 mod sys;
 
-pub use app::Runner;
+pub use app::{Runner, VaultError};
 pub use config::{Config, Standalone};
 pub use error::Error;
 pub use service::{AgentSource, BuildError, Deps, NAME, READY, Service, build, serve_alone};
@@ -45,4 +45,12 @@ pub const ABORT_POINTS: &[&str] = &[
     "runner.stop.marked",
     "runner.delete.committed",
     "runner.delete.files_removed",
+];
+
+/// Those that only volumes pass.
+pub const VOLUME_ABORT_POINTS: &[&str] = &[
+    "runner.volume.committed",
+    "runner.volume.made",
+    "runner.volume.leaving",
+    "runner.volume.removed",
 ];

@@ -7,12 +7,15 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 
+use api_runner::v1::config_map_service_server::ConfigMapServiceServer;
+use api_runner::v1::secret_service_server::SecretServiceServer;
+use api_runner::v1::volume_service_server::VolumeServiceServer;
 use api_runner::v1::workload_service_server::WorkloadServiceServer;
 use runtime::{Host, Kind};
 use sha2::{Digest as _, Sha256};
 
 use crate::api::Api;
-use crate::app::{Parts, Runner};
+use crate::app::{Parts, Runner, Vault};
 use crate::config::Config;
 use crate::domain::admission::{Amount, Scheduler};
 use crate::domain::quantity;
@@ -114,6 +117,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<Service, BuildError> {
         .find(|(name, _)| name == "FLUMINA_AGENT_ABORT")
         .map(|(_, value)| value.clone());
     let scheduler = Scheduler::new(capacity(&config));
+    let vault = Vault::new(config.secrets_key.as_deref(), &deps.environment, &dir);
     let base_env = crate::environment::base(&config, &deps.environment);
     let runner = Runner::new(Parts {
         clock: deps.host.clock.clone(),
@@ -127,15 +131,21 @@ pub async fn build(config: Config, deps: Deps) -> Result<Service, BuildError> {
         agent_abort,
         scheduler,
         data_lock,
+        vault,
+        host_name: sys::host_name(),
         config,
     })
     .map_err(BuildError::io(&dir))?;
-    let server = WorkloadServiceServer::new(Api::new(runner.clone()))
+    let api = Api::new(runner.clone());
+    let server = WorkloadServiceServer::new(api.clone())
         .max_decoding_message_size(rpc::MAX_MESSAGE_BYTES)
         .max_encoding_message_size(rpc::MAX_MESSAGE_BYTES);
     let services = rpc::Services::new(NAME)
         .descriptor(api_runner::DESCRIPTOR)
-        .add(server);
+        .add(server)
+        .add(SecretServiceServer::new(api.clone()))
+        .add(ConfigMapServiceServer::new(api.clone()))
+        .add(VolumeServiceServer::new(api));
     Ok(Service {
         services,
         runner,

@@ -32,11 +32,15 @@ pub(crate) enum Exit {
 }
 
 impl Process {
-    /// Starts a program; its standard output and error go to `output`.
-    pub(crate) fn spawn(command: &mut Command, output: File) -> io::Result<Self> {
+    /// Starts a program; it reads `input`, and its standard output and error go to `output`.
+    pub(crate) fn spawn(
+        command: &mut Command,
+        input: Option<File>,
+        output: File,
+    ) -> io::Result<Self> {
         let errors = output.try_clone()?;
         let child = command
-            .stdin(Stdio::null())
+            .stdin(input.map_or_else(Stdio::null, Stdio::from))
             .stdout(output)
             .stderr(errors)
             .spawn()?;
@@ -437,4 +441,20 @@ impl Changes {
             }
         }
     }
+}
+
+/// A file that exists in memory only and goes with its last descriptor, from its beginning.
+pub(crate) fn memory_file(content: &[u8]) -> io::Result<File> {
+    use std::io::{Seek as _, Write as _};
+    let fd = rustix::fs::memfd_create("flumina", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(fd);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// The name of the machine.
+pub(crate) fn host_name() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
 }

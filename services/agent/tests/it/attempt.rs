@@ -1,14 +1,15 @@
 //! One attempt in a temporary directory, for tests.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, ExitStatus, Stdio};
 use std::time::Duration;
 
 use api_step::v1::step::Program;
 use api_step::v1::{
-    Assignment, Command, EnvVar, ExitRecord, Outcome, OutputArtifact, OutputParameter,
-    ParameterType,
+    Assignment, Command, Confidential, EnvVar, ExitRecord, Outcome, OutputArtifact,
+    OutputParameter, ParameterType,
 };
 use api_step::v1::{Step, StepResult};
 use prost::Message as _;
@@ -20,6 +21,9 @@ pub(crate) struct Attempt {
     dir: testkit::TempDir,
     pub(crate) assignment: Assignment,
     env: Vec<(&'static str, String)>,
+    confidential: Confidential,
+    /// Programs that start the agent, with their arguments.
+    wrapper: Vec<String>,
 }
 
 impl Attempt {
@@ -58,7 +62,22 @@ impl Attempt {
             dir,
             assignment,
             env: Vec::new(),
+            confidential: Confidential::default(),
+            wrapper: Vec::new(),
         }
+    }
+
+    /// Values that the agent reads from its standard input.
+    pub(crate) fn confidential(mut self, confidential: Confidential) -> Attempt {
+        self.confidential = confidential;
+        self.assignment.confidential = true;
+        self
+    }
+
+    /// Starts the agent by way of another program.
+    pub(crate) fn wrapped(mut self, wrapper: &[&str]) -> Attempt {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        self
     }
 
     pub(crate) fn step(&mut self) -> &mut Step {
@@ -117,16 +136,22 @@ impl Attempt {
             .create(true)
             .open(self.path("agent.log"))
             .unwrap();
-        let mut process = Process::new(env!("CARGO_BIN_EXE_flumina-agent"));
+        let mut words = self.wrapper.clone();
+        words.push(env!("CARGO_BIN_EXE_flumina-agent").to_owned());
+        let mut process = Process::new(&words[0]);
+        process.args(&words[1..]);
         process.arg(self.dir.path()).env_remove("FLUMINA_ABORT");
         process.envs(self.env.iter().map(|(name, value)| (name, value)));
         process
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(stderr);
-        Agent {
-            child: process.spawn().unwrap(),
-        }
+        let mut child = process.spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        // An agent that needs none does not read it.
+        drop(input.write_all(&self.confidential.encode_to_vec()));
+        drop(input);
+        Agent { child }
     }
 
     /// Runs to the end; the agent must have done all of its work.

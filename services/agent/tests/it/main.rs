@@ -4,6 +4,7 @@
 mod attempt;
 mod end;
 mod faults;
+mod mounts;
 mod outputs;
 mod overhead;
 mod program;

@@ -1,7 +1,10 @@
-//! `flumina.runner.v1.WorkloadService`.
+//! `flumina.runner.v1`: workloads here, what they use in the modules.
 
+mod bundles;
 mod convert;
+mod supplies;
 pub(crate) mod validate;
+mod volumes;
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -223,9 +226,15 @@ impl WorkloadService for Api {
     ) -> Result<Response<pb::DescribeResponse>, Status> {
         let answer = async {
             let id = validate::id(&request.get_ref().id)?;
+            let assignment = self.runner.describe(&id).await?;
+            let confidential_path = match assignment.confidential {
+                true => self.runner.hand_over(&id).await?,
+                false => String::new(),
+            };
             Ok::<_, Error>(pb::DescribeResponse {
-                assignment: Some(self.runner.describe(&id).await?),
+                assignment: Some(assignment),
                 agent_path: self.runner.agent_path(),
+                confidential_path,
             })
         };
         unary(NAME, answer.await)

@@ -41,14 +41,14 @@ pub(crate) struct Wanted {
 }
 
 #[derive(Default)]
-struct Problems(Vec<FieldViolation>);
+pub(super) struct Problems(Vec<FieldViolation>);
 
 impl Problems {
-    fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
+    pub(super) fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
         self.0.push(FieldViolation::new(field, description));
     }
 
-    fn check(&mut self, fine: bool, field: &str, description: &str) {
+    pub(super) fn check(&mut self, fine: bool, field: &str, description: &str) {
         if !fine {
             self.add(field, description);
         }
@@ -108,6 +108,7 @@ pub(crate) fn launch(
     check_env(&mut problems, spec);
     check_files(&mut problems, spec);
     check_surroundings(&mut problems, spec);
+    super::supplies::check(&mut problems, id_text, spec);
     if let Some(python) = &spec.python {
         check_python(&mut problems, python);
     }
@@ -120,7 +121,7 @@ pub(crate) fn launch(
     }
 }
 
-fn finish(problems: Problems) -> Result<(), Error> {
+pub(super) fn finish(problems: Problems) -> Result<(), Error> {
     if problems.0.is_empty() {
         Ok(())
     } else {
@@ -131,9 +132,9 @@ fn finish(problems: Problems) -> Result<(), Error> {
 fn check_owner(problems: &mut Problems, field: &str, text: &str, required: bool) {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let fine = text.len() <= 256
-        && text
-            .split('/')
-            .all(|segment| !segment.is_empty() && segment.bytes().all(allowed));
+        && text.split('/').all(|segment| {
+            !segment.is_empty() && !segment.starts_with("..") && segment.bytes().all(allowed)
+        });
     if (required || !text.is_empty()) && !fine {
         problems.add(
             field,
@@ -145,11 +146,13 @@ fn check_owner(problems: &mut Problems, field: &str, text: &str, required: bool)
 fn check_names(problems: &mut Problems, spec: &WorkloadSpec) {
     check_owner(problems, "spec.owner", &spec.owner, true);
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    let namespace = spec.namespace.len() <= 63 && spec.namespace.bytes().all(allowed);
+    let namespace = spec.namespace.len() <= 63
+        && spec.namespace.bytes().all(allowed)
+        && !spec.namespace.starts_with('.');
     problems.check(
         namespace,
         "spec.namespace",
-        "expected at most 63 characters of a-z A-Z 0-9 . _ -",
+        "expected at most 63 characters of a-z A-Z 0-9 . _ -, not a leading dot",
     );
     problems.check(spec.labels.len() <= 64, "spec.labels", "at most 64");
     let long = |text: &String| text.len() > 512 || text.contains('\0');
@@ -173,6 +176,11 @@ fn check_names(problems: &mut Problems, spec: &WorkloadSpec) {
 fn check_step(problems: &mut Problems, spec: &WorkloadSpec) {
     let program = spec.step.as_ref().and_then(|step| step.program.as_ref());
     match program {
+        _ if spec.volume_task.is_some() => {
+            let none = program.is_none();
+            let text = "must not be set beside a volume task";
+            problems.check(none, "spec.step.program", text);
+        }
         None => problems.add("spec.step.program", "must be set"),
         Some(Program::Command(command)) => {
             if command.command.is_empty() {

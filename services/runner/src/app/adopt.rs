@@ -60,12 +60,17 @@ impl Runner {
     pub(crate) async fn collect(self) -> Result<(), Error> {
         const PERIOD: std::time::Duration = std::time::Duration::from_secs(3600);
         const KEEP_MARKS: i64 = 30 * 86_400 * 1_000_000;
+        const KEEP_REQUESTS: i64 = 86_400 * 1_000_000;
         self.sweep().await?;
+        self.finish_volumes().await?;
         loop {
             self.collect_environments().await?;
             let before = self.0.clock.now().as_micros() - KEEP_MARKS;
             let before = clock::Timestamp::from_micros(before);
             self.0.store.expire_marks(before).await?;
+            let before = self.0.clock.now().as_micros() - KEEP_REQUESTS;
+            let before = clock::Timestamp::from_micros(before);
+            self.0.store.expire_requests(before).await?;
             tokio::time::sleep(PERIOD).await;
         }
     }

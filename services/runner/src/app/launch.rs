@@ -302,7 +302,7 @@ impl Runner {
     }
 }
 
-fn namespace(spec: &WorkloadSpec) -> String {
+pub(super) fn namespace(spec: &WorkloadSpec) -> String {
     if spec.namespace.is_empty() {
         "default".to_owned()
     } else {

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod agent_abort;
+mod bundles;
 mod end;
 mod environments;
 pub(crate) mod files;
@@ -12,8 +13,11 @@ mod plan;
 mod read;
 mod run;
 mod stop;
+mod supply;
 mod usage;
+mod vault;
 mod venv;
+mod volumes;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -36,8 +40,12 @@ use crate::metrics::Metrics;
 use crate::store::{Record, Store};
 use crate::sys::{self, Process};
 
+pub(crate) use bundles::{Put, read_values};
 pub(crate) use hub::Told;
 pub(crate) use plan::Plan;
+pub(crate) use vault::Vault;
+pub use vault::VaultError;
+pub(crate) use volumes::name_problem as volume_name_problem;
 
 /// How many ids, and owners, can be changed at the same time; two with the same place wait for each other.
 const LOCKS: usize = 256;
@@ -61,6 +69,9 @@ pub(crate) struct Inner {
     /// What every program gets.
     pub(crate) base_env: Vec<(String, String)>,
     pub(crate) interpreters: plan::Interpreters,
+    vault: Vault,
+    /// The name of the machine, for programs that ask for their node.
+    host_name: String,
     live: Mutex<LiveSet>,
     id_locks: Vec<tokio::sync::Mutex<()>>,
     owner_locks: Vec<tokio::sync::Mutex<()>>,
@@ -87,6 +98,8 @@ pub(crate) struct Parts {
     pub(crate) agent_abort: Option<String>,
     pub(crate) scheduler: Scheduler,
     pub(crate) data_lock: File,
+    pub(crate) vault: Vault,
+    pub(crate) host_name: String,
 }
 
 pub(crate) struct LiveSet {
@@ -169,6 +182,8 @@ impl Runner {
             boot_id: parts.boot_id,
             base_env: parts.base_env,
             interpreters,
+            vault: parts.vault,
+            host_name: parts.host_name,
             live: Mutex::new(LiveSet {
                 workloads: HashMap::new(),
                 scheduler: parts.scheduler,

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aip::FieldViolation;
-use api_runner::v1::WorkloadSpec;
+use api_runner::v1::volume::Source;
+use api_runner::v1::{Placement, WorkloadSpec};
 use api_step::v1::step::Program;
 use api_step::v1::{Assignment, EnvVar};
 use ids::WorkloadId;
@@ -331,7 +332,7 @@ impl Runner {
             spec.working_dir.clone()
         };
         let text = |path: &PathBuf| path.display().to_string();
-        Ok(Assignment {
+        let mut assignment = Assignment {
             attempt_id: id.to_string(),
             step: spec.step.clone(),
             env: env
@@ -351,8 +352,10 @@ impl Runner {
             path_prefix: plan.path_prefix.iter().map(text).collect(),
             files: spec.files.clone(),
             oom_score_adj: config.oom_score_adj,
-            cgroup_dir: String::new(),
-        })
+            ..Default::default()
+        };
+        self.add_supplies(id, spec, &mut assignment);
+        Ok(assignment)
     }
 }
 
@@ -391,6 +394,18 @@ fn needs_python(spec: &WorkloadSpec) -> bool {
     spec.python.is_some() || matches!(program, Some(Program::PythonFunction(_)))
 }
 
+/// What of a placement has no effect, by name.
+fn ignored(placement: &Placement) -> Vec<String> {
+    let asked: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(&placement.pod_spec_json).unwrap_or_default();
+    let selector = (!placement.node_selector.is_empty()).then(|| "nodeSelector".to_owned());
+    asked
+        .into_iter()
+        .map(|(key, _)| key)
+        .chain(selector)
+        .collect()
+}
+
 fn note_ignored(spec: &WorkloadSpec, plan: &mut Plan) {
     if let Some(resources) = &spec.resources
         && !resources.accelerator_type.is_empty()
@@ -400,12 +415,24 @@ fn note_ignored(spec: &WorkloadSpec, plan: &mut Plan) {
             "{kind} is not reserved: processes see the devices of this machine"
         ));
     }
-    if !spec.volumes.is_empty() {
-        plan.notes
-            .push("volumes are not mounted: processes see the files of this machine".to_owned());
+    for volume in &spec.volumes {
+        let limit = match &volume.source {
+            Some(Source::Scratch(scratch)) => &scratch.size_limit,
+            Some(Source::Workspace(workspace)) => &workspace.size_limit,
+            _ => continue,
+        };
+        if !limit.is_empty() {
+            let path = &volume.mount_path;
+            plan.notes
+                .push(format!("the size of {path} ({limit}) is not enforced"));
+        }
     }
-    if spec.placement.is_some() {
-        plan.notes
-            .push("placement is ignored: there is one machine".to_owned());
+    let ignored = spec.placement.as_ref().map(ignored).unwrap_or_default();
+    if !ignored.is_empty() {
+        let text = format!(
+            "without effect on a process of this machine: {}",
+            ignored.join(", ")
+        );
+        plan.notes.push(text);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use api_step::v1::{Outcome, StepResult};
 use ids::WorkloadId;
+use prost::Message as _;
 use runtime::abort_point;
 use rustix::process::Signal as Unix;
 use tokio::sync::watch;
@@ -53,6 +54,10 @@ impl Ending {
             message: message.into(),
             result: None,
         }
+    }
+
+    pub(super) fn with_result(result: Box<StepResult>) -> Self {
+        Self::from_result(result)
     }
 
     fn from_result(mut result: Box<StepResult>) -> Self {
@@ -145,6 +150,9 @@ impl Runner {
             First::Placed(placed) => Some(placed),
             First::Unknown => None,
         };
+        if let Some(ending) = self.volume_task(id).await {
+            return Some(ending);
+        }
         let mut last_exit = Exit::Unknown;
         let mut starts = 0;
         loop {
@@ -249,6 +257,7 @@ impl Runner {
     ) -> Result<Arc<Process>, Ending> {
         let placed = placed.unwrap_or_else(|| self.place_live(id));
         placed.map_err(|error| cannot_place(&error))?;
+        let confidential = self.supply(id).await?;
         let dir = self.0.files.dir(id);
         let log = std::fs::OpenOptions::new()
             .create(true)
@@ -261,11 +270,17 @@ impl Runner {
         if let Some(point) = self.0.agent_abort.as_ref().and_then(|abort| abort.next()) {
             command.env("FLUMINA_ABORT", point);
         }
-        let process = spawn(&mut command, &log).await.map_err(|error| {
-            let agent = self.0.agent.display();
-            let message = format!("cannot start {agent}: {error}");
-            Ending::new(Event::Fail, "AGENT_NOT_STARTED", message)
-        })?;
+        let input = confidential.map(|values| sys::memory_file(&values.encode_to_vec()));
+        let input = input
+            .transpose()
+            .map_err(|error| cannot_place(&Error::io(&dir)(error)))?;
+        let process = spawn(&mut command, input.as_ref(), &log)
+            .await
+            .map_err(|error| {
+                let agent = self.0.agent.display();
+                let message = format!("cannot start {agent}: {error}");
+                Ending::new(Event::Fail, "AGENT_NOT_STARTED", message)
+            })?;
         abort_point("runner.agent.spawned");
         let process = Arc::new(process);
         let mut live = self.live();
@@ -375,17 +390,22 @@ impl Runner {
 }
 
 /// Starts a program. A fork elsewhere in this process may hold the file open for writing until its exec.
-async fn spawn(command: &mut Command, log: &std::fs::File) -> std::io::Result<Process> {
+async fn spawn(
+    command: &mut Command,
+    input: Option<&std::fs::File>,
+    log: &std::fs::File,
+) -> std::io::Result<Process> {
     const TRIES: u32 = 100;
+    let input = || input.map(std::fs::File::try_clone).transpose();
     for _ in 1..TRIES {
-        match Process::spawn(command, log.try_clone()?) {
+        match Process::spawn(command, input()?, log.try_clone()?) {
             Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             done => return done,
         }
     }
-    Process::spawn(command, log.try_clone()?)
+    Process::spawn(command, input()?, log.try_clone()?)
 }
 
 /// Kills everything below an agent, which must go last: without it the others would no longer be known as its own.

@@ -6,6 +6,7 @@ use std::collections::hash_map::Entry;
 use ids::WorkloadId;
 use runtime::abort_point;
 
+use super::files::remove_tree;
 use super::run::Ending;
 use super::{Runner, Stop, id_place, launch};
 use crate::domain::state::{Event, State};
@@ -175,6 +176,12 @@ impl Runner {
             let deletions = rest.into_iter().map(|id| self.delete_known(id));
             let deleted = futures_util::future::join_all(deletions).await;
             deleted.into_iter().collect::<Result<(), Error>>()?;
+        }
+        let workspace = self.workspace_dir(owner);
+        let removed = tokio::task::spawn_blocking(move || remove_tree(&workspace)).await;
+        match removed {
+            Ok(removed) => removed?,
+            Err(error) => tracing::error!(%error, "cannot remove a workspace"),
         }
         self.0.store.forget(owner).await?;
         Ok(())

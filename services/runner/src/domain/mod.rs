@@ -1,6 +1,8 @@
-//! Pure rules: states, admission, quantities, images.
+//! Pure rules: states, admission, quantities, images, names of what workloads use.
 
 pub mod admission;
+pub mod bundle;
+pub mod field_path;
 pub mod image;
 pub mod python;
 pub mod quantity;

@@ -1,8 +1,11 @@
 //! The runner's database.
 
+mod bundles;
 mod relocate;
+mod requests;
 mod rows;
 pub(crate) mod sql;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -11,8 +14,11 @@ use clock::Timestamp;
 use ids::WorkloadId;
 use prost::Message as _;
 
+pub use bundles::Bundle;
 pub use relocate::{RelocateError, relocate};
+pub use requests::{Mutation, Refused};
 pub use rows::{Record, Tombstone, Unfinished};
+pub use volumes::Volume;
 
 /// What became of an insert.
 #[derive(Debug)]

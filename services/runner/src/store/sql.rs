@@ -47,6 +47,34 @@ pub(crate) const MESSAGES: &str = "SELECT id, spec, request, result FROM workloa
 pub(crate) const SET_MESSAGES: &str =
     "UPDATE workloads SET spec = $2, request = $3, result = $4 WHERE id = $1";
 
+pub(crate) const NEW_REQUEST: &str = "INSERT INTO requests (id, method, target, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING";
+pub(crate) const REQUEST: &str =
+    "SELECT method || ' ' || target AS value FROM requests WHERE id = $1";
+pub(crate) const EXPIRE_REQUESTS: &str = "DELETE FROM requests WHERE created_at < $1";
+
+pub(crate) const NEW_BUNDLE: &str = "INSERT INTO bundles (kind, namespace, name, keys, body, key_id, created_at, updated_at, version) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $7, 1) ON CONFLICT (kind, namespace, name) DO NOTHING";
+pub(crate) const PUT_BUNDLE: &str = "INSERT INTO bundles (kind, namespace, name, keys, body, key_id, created_at, updated_at, version) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $7, 1) ON CONFLICT (kind, namespace, name) DO UPDATE SET keys = excluded.keys, \
+     body = excluded.body, key_id = excluded.key_id, updated_at = excluded.updated_at, version = bundles.version + 1";
+pub(crate) const BUNDLE: &str =
+    "SELECT * FROM bundles WHERE kind = $1 AND namespace = $2 AND name = $3";
+pub(crate) const BUNDLES: &str =
+    "SELECT * FROM bundles WHERE kind = $1 AND namespace = $2 AND name > $3 ORDER BY name LIMIT $4";
+pub(crate) const DROP_BUNDLE: &str =
+    "DELETE FROM bundles WHERE kind = $1 AND namespace = $2 AND name = $3";
+
+pub(crate) const NEW_VOLUME: &str = "INSERT INTO volumes (namespace, name, node_id, size, access_modes, storage_class, created_by, deleting, created_at) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, FALSE, $8) ON CONFLICT (namespace, name) DO NOTHING";
+pub(crate) const VOLUME: &str = "SELECT * FROM volumes WHERE namespace = $1 AND name = $2";
+pub(crate) const VOLUMES: &str = "SELECT * FROM volumes WHERE namespace = $1 AND name > $2 AND NOT deleting ORDER BY name LIMIT $3";
+pub(crate) const LEAVING_VOLUMES: &str =
+    "SELECT * FROM volumes WHERE node_id = $1 AND deleting ORDER BY namespace, name";
+pub(crate) const LEAVE_VOLUME: &str =
+    "UPDATE volumes SET deleting = TRUE WHERE namespace = $1 AND name = $2";
+pub(crate) const DROP_VOLUME: &str =
+    "DELETE FROM volumes WHERE namespace = $1 AND name = $2 AND deleting";
+
 /// All of them, for the test that prepares each on both databases; [`NODE_EPOCH_SHARED`] is for PostgreSQL alone.
 pub(crate) const ALL: &[&str] = &[
     INSERT,
@@ -69,4 +97,18 @@ pub(crate) const ALL: &[&str] = &[
     DROP_ENVIRONMENT,
     MESSAGES,
     SET_MESSAGES,
+    NEW_REQUEST,
+    REQUEST,
+    EXPIRE_REQUESTS,
+    NEW_BUNDLE,
+    PUT_BUNDLE,
+    BUNDLE,
+    BUNDLES,
+    DROP_BUNDLE,
+    NEW_VOLUME,
+    VOLUME,
+    VOLUMES,
+    LEAVING_VOLUMES,
+    LEAVE_VOLUME,
+    DROP_VOLUME,
 ];

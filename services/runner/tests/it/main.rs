@@ -10,3 +10,5 @@ mod known;
 mod life;
 mod restart;
 mod store;
+mod supplies;
+mod volumes;

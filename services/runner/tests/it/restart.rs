@@ -111,13 +111,13 @@ async fn a_second_runner_on_a_data_directory_is_refused() {
 }
 
 /// A runner as a process of its own.
-struct Server {
-    child: Child,
+pub(crate) struct Server {
+    pub(crate) child: Child,
     address: SocketAddr,
 }
 
 impl Server {
-    fn start(dir: &Path, abort: Option<&str>) -> Self {
+    pub(crate) fn start(dir: &Path, abort: Option<&str>) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], testkit::free_port()));
         let mut command = Command::new(RUNNER);
         command
@@ -136,7 +136,7 @@ impl Server {
         Self { child, address }
     }
 
-    async fn client(&self) -> WorkloadServiceClient<rpc::Channel> {
+    pub(crate) async fn client(&self) -> WorkloadServiceClient<rpc::Channel> {
         let address = self.address;
         testkit::eventually("the runner listens", LIMIT, async || {
             tokio::net::TcpStream::connect(address).await.map(drop)

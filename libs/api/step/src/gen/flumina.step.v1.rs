@@ -144,6 +144,57 @@ pub struct Assignment {
     /// Directory of the cgroup that the step joins; empty for none.
     #[prost(string, tag = "13")]
     pub cgroup_dir: ::prost::alloc::string::String,
+    /// Directories that the program sees at paths of its own. With any, the agent runs in a mount namespace of its own.
+    #[prost(message, repeated, tag = "14")]
+    pub mounts: ::prost::alloc::vec::Vec<Mount>,
+    /// Whether the agent reads a Confidential message from its standard input.
+    #[prost(bool, tag = "15")]
+    pub confidential: bool,
+    /// The directory of this machine that is the pipeline's workspace; empty for none. Artifacts that are marked as brought
+    /// into the workspace are copied there before the program starts.
+    #[prost(string, tag = "16")]
+    pub workspace_dir: ::prost::alloc::string::String,
+    /// Accelerators of this machine that the program may use, by their ids.
+    #[prost(string, repeated, tag = "17")]
+    pub devices: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A directory that the program sees at a path of its own.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Mount {
+    /// Where the program sees it, absolute.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// The directory of this machine; empty for one in memory that holds the files of Confidential with the same mount.
+    #[prost(string, tag = "2")]
+    pub source: ::prost::alloc::string::String,
+    /// Whether the program may only read it.
+    #[prost(bool, tag = "3")]
+    pub read_only: bool,
+}
+/// What reaches the agent in memory and never by a disk: the values of secrets and config maps.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct Confidential {
+    /// Variables, in addition to those of the assignment.
+    #[prost(message, repeated, tag = "1")]
+    pub env: ::prost::alloc::vec::Vec<EnvVar>,
+    /// Files below mounts that have no source.
+    #[prost(message, repeated, tag = "2")]
+    pub files: ::prost::alloc::vec::Vec<ConfidentialFile>,
+}
+/// A file that lives in memory.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ConfidentialFile {
+    /// The path of the mount.
+    #[prost(string, tag = "1")]
+    pub mount: ::prost::alloc::string::String,
+    /// The name of the file in it.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// The content.
+    #[prost(bytes = "vec", tag = "3")]
+    pub content: ::prost::alloc::vec::Vec<u8>,
 }
 /// A file that is written before the program starts.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
