@@ -138,8 +138,9 @@ impl Fleet {
         match part {
             Part::Gateway => {
                 let (url, token) = (self.url(Part::Pipelines), Part::Pipelines.token());
+                let (runner, own) = (self.url(Part::Runner), Part::Runner.token());
                 text.push_str(&format!(
-                    "[peers]\npipelines = \"{url}\"\ntoken = \"{token}\"\n"
+                    "[peers]\npipelines = \"{url}\"\ntoken = \"{token}\"\nrunner = \"{runner}\"\nrunner_token = \"{own}\"\n"
                 ));
             }
             Part::Pipelines => {

@@ -18,7 +18,12 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 fn contracts(part: Part) -> Vec<&'static [u8]> {
     match part {
         Part::Runner => vec![api_runner::DESCRIPTOR],
-        Part::Pipelines | Part::Gateway => vec![api_kfp::DESCRIPTOR, api_pipelines::DESCRIPTOR],
+        Part::Pipelines => vec![api_kfp::DESCRIPTOR, api_pipelines::DESCRIPTOR],
+        Part::Gateway => vec![
+            api_kfp::DESCRIPTOR,
+            api_pipelines::DESCRIPTOR,
+            api_runner::DESCRIPTOR,
+        ],
     }
 }
 
@@ -29,8 +34,7 @@ fn methods(part: Part) -> Vec<(String, String)> {
         let pool = DescriptorPool::decode(descriptor).unwrap();
         for service in pool.services() {
             // The own contract of runs refers to the runner's messages, so its descriptor has that service too.
-            let foreign =
-                service.full_name().starts_with("flumina.runner.") && part != Part::Runner;
+            let foreign = service.name() == "WorkloadService" && part != Part::Runner;
             let own = ["Healthz", "Auth"]
                 .iter()
                 .any(|name| service.name().starts_with(name));

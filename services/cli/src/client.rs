@@ -11,6 +11,9 @@ use api_kfp::v2beta1::run_service_client::RunServiceClient;
 use api_pipelines::v1::artifact_service_client::ArtifactServiceClient;
 use api_pipelines::v1::cache_service_client::CacheServiceClient;
 use api_pipelines::v1::run_service_client::RunServiceClient as RunDetailServiceClient;
+use api_runner::v1::config_map_service_client::ConfigMapServiceClient;
+use api_runner::v1::secret_service_client::SecretServiceClient;
+use api_runner::v1::volume_service_client::VolumeServiceClient;
 use tonic::{Code, Status};
 
 use crate::Context;
@@ -62,6 +65,9 @@ impl Client {
     service!(run_details, RunDetailServiceClient);
     service!(artifacts, ArtifactServiceClient);
     service!(cache, CacheServiceClient);
+    service!(secrets, SecretServiceClient);
+    service!(config_maps, ConfigMapServiceClient);
+    service!(volumes, VolumeServiceClient);
 
     /// The experiment with this id or name.
     pub(crate) async fn experiment(&self, name: &str) -> Result<kfp::Experiment> {

@@ -95,6 +95,9 @@ async fn call(command: Command, context: &Context, printer: &Printer) -> Result<
         Command::Run(command) => commands::run::execute(command, &client, printer).await,
         Command::Artifact(command) => commands::artifact::execute(command, &client, printer).await,
         Command::Cache(command) => commands::cache::execute(command, &client, printer).await,
+        Command::Secret(command) => commands::store::secret(command, &client, printer).await,
+        Command::Configmap(command) => commands::store::config_map(command, &client, printer).await,
+        Command::Volume(command) => commands::store::volume(command, &client, printer).await,
         Command::Step(command) => return commands::step::execute(command, &client).await,
         Command::Up(_)
         | Command::Down(_)

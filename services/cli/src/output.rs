@@ -17,7 +17,11 @@ pub(crate) struct Printer {
 impl Printer {
     pub(crate) fn new(form: Output) -> Result<Self> {
         let mut pool = DescriptorPool::new();
-        for set in [api_kfp::DESCRIPTOR, api_pipelines::DESCRIPTOR] {
+        for set in [
+            api_kfp::DESCRIPTOR,
+            api_pipelines::DESCRIPTOR,
+            api_runner::DESCRIPTOR,
+        ] {
             pool.decode_file_descriptor_set(set)
                 .context("the built-in descriptors do not fit")?;
         }

@@ -49,15 +49,21 @@ impl Default for Config {
 pub struct PeersConfig {
     /// The address of the pipeline orchestrator.
     pub pipelines: String,
+    /// The address of the runner.
+    pub runner: String,
     /// What is presented to the peers.
     pub token: Option<Secret>,
+    /// What is presented to the runner; absent for `token`.
+    pub runner_token: Option<Secret>,
 }
 
 impl Default for PeersConfig {
     fn default() -> Self {
         Self {
             pipelines: "http://127.0.0.1:9001".to_owned(),
+            runner: "http://127.0.0.1:9002".to_owned(),
             token: None,
+            runner_token: None,
         }
     }
 }
@@ -109,7 +115,12 @@ impl ServiceConfig for Config {
     }
 
     fn token_keys() -> &'static [&'static str] {
-        &["token", "process.admin.token", "peers.token"]
+        &[
+            "token",
+            "process.admin.token",
+            "peers.token",
+            "peers.runner_token",
+        ]
     }
 
     fn validate(&self) -> Vec<String> {
@@ -131,6 +142,10 @@ impl ServiceConfig for Config {
         check(
             usable(&self.peers.token),
             "peers.token: must be visible ASCII without spaces",
+        );
+        check(
+            usable(&self.peers.runner_token),
+            "peers.runner_token: must be visible ASCII without spaces",
         );
         let limits = &self.limits;
         check(

@@ -15,9 +15,10 @@ use crate::{BuildError, peers};
 pub(crate) const PIPELINE_STORE: &str = "database";
 
 /// The descriptor sets of everything public.
-pub(crate) const DESCRIPTORS: [&[u8]; 5] = [
+pub(crate) const DESCRIPTORS: [&[u8]; 6] = [
     api_kfp::DESCRIPTOR,
     api_pipelines::DESCRIPTOR,
+    api_runner::DESCRIPTOR,
     tonic_health::pb::FILE_DESCRIPTOR_SET,
     tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
     tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,

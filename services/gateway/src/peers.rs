@@ -14,6 +14,9 @@ use api_pipelines::v1::run_list_service_server::SERVICE_NAME as RUN_LISTS;
 use api_pipelines::v1::run_service_server::SERVICE_NAME as RUNS;
 use api_pipelines::v1::schedule_service_server::SERVICE_NAME as SCHEDULES;
 use api_pipelines::v1::spec_service_server::SERVICE_NAME as SPECS;
+use api_runner::v1::config_map_service_server::SERVICE_NAME as CONFIG_MAPS;
+use api_runner::v1::secret_service_server::SERVICE_NAME as SECRETS;
+use api_runner::v1::volume_service_server::SERVICE_NAME as VOLUMES;
 use rpc::{Channel, Switchboard};
 
 /// What the pipeline orchestrator serves.
@@ -29,6 +32,8 @@ const ORCHESTRATOR: [&str; 10] = [
     SCHEDULES,
     RUN_LISTS,
 ];
+/// What the runner serves to the outside; its workloads are for other services alone.
+const RUNNER: [&str; 3] = [SECRETS, CONFIG_MAPS, VOLUMES];
 /// What the gateway serves itself.
 pub(crate) const OWN: [&str; 5] = [
     AUTH,
@@ -45,12 +50,18 @@ pub struct Peers(BTreeMap<&'static str, Channel>);
 impl Peers {
     /// The channels that `channel` gives for the names of the services.
     pub fn new(channel: impl Fn(&'static str) -> Channel) -> Self {
-        Self(ORCHESTRATOR.map(|name| (name, channel(name))).into())
+        let names = ORCHESTRATOR.into_iter().chain(RUNNER);
+        Self(names.map(|name| (name, channel(name))).collect())
     }
 
     /// Services of the same process.
     pub fn local(switchboard: &Switchboard) -> Self {
         Self::new(|name| switchboard.channel(name))
+    }
+
+    /// Whether the runner serves a public service.
+    pub(crate) fn is_of_runner(service: &str) -> bool {
+        RUNNER.contains(&service)
     }
 
     pub(crate) fn with_own(mut self, own: &Switchboard) -> Self {
@@ -77,10 +88,10 @@ impl Peers {
 
 /// Tells whether the outside may reach a service.
 pub(crate) fn is_public(service: &str) -> bool {
-    ORCHESTRATOR.contains(&service) || OWN.contains(&service)
+    public().any(|name| name == service)
 }
 
 /// All public services.
 pub(crate) fn public() -> impl Iterator<Item = &'static str> {
-    ORCHESTRATOR.into_iter().chain(OWN)
+    ORCHESTRATOR.into_iter().chain(RUNNER).chain(OWN)
 }

@@ -73,8 +73,16 @@ pub fn build(config: Config, peers: Peers) -> Result<Service, BuildError> {
 pub fn remote_peers(config: &Config) -> Result<Peers, BuildError> {
     let peers = &config.peers;
     let token = peers.token.as_ref().map(BearerToken::new).transpose()?;
+    let runner_token = match &peers.runner_token {
+        Some(own) => Some(BearerToken::new(own)?),
+        None => token.clone(),
+    };
     let pipelines = Channel::remote(&peers.pipelines, token)?;
-    Ok(Peers::new(|_| pipelines.clone()))
+    let runner = Channel::remote(&peers.runner, runner_token)?;
+    Ok(Peers::new(|service| match Peers::is_of_runner(service) {
+        true => runner.clone(),
+        false => pipelines.clone(),
+    }))
 }
 
 /// The table of routes as text, as it is committed in `routes.txt`.

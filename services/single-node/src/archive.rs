@@ -14,11 +14,16 @@ pub(crate) const MANIFEST: &str = "backup.json";
 /// step of a restored run starts a second time.
 pub(crate) const DATABASES: [&str; 2] = [PIPELINES_DATABASE, RUNNER_DATABASE];
 /// Files and trees, relative to the data directory. Python environments, tools and the agent are made again.
-pub(crate) const TREES: [&str; 3] = [NODE, FOLDERS[0], FOLDERS[1]];
+pub(crate) const TREES: [&str; 5] = [NODE, FOLDERS[0], FOLDERS[1], FOLDERS[2], FOLDERS[3]];
 /// The file that says which machine the runner speaks for.
 const NODE: &str = "runner/node";
 /// What steps write into.
-const FOLDERS: [&str; 2] = ["runner/workloads", "artifacts"];
+const FOLDERS: [&str; 4] = [
+    "runner/workloads",
+    "runner/volumes",
+    "runner/workspaces",
+    "artifacts",
+];
 
 /// The content of [`MANIFEST`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,7 +14,7 @@ use crate::archive::{DATABASES, FORMAT, MANIFEST, Manifest, TREES, stays_inside}
 use crate::data_dir::DataDir;
 
 /// Folders of a workload that nobody reads after its end.
-const SCRATCH: &str = "tmp";
+const SCRATCH: [&str; 3] = ["tmp", "scratch", "root"];
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,8 +191,8 @@ impl Writer {
         let depth = name.components().count();
         for entry in entries {
             let child = entry.map_err(Error::io("read", path))?.file_name();
-            // runner/workloads/LEVEL/ID/tmp
-            if workloads && depth == 4 && child == SCRATCH {
+            // runner/workloads/LEVEL/ID/FOLDER
+            if workloads && depth == 4 && SCRATCH.iter().any(|name| child == *name) {
                 continue;
             }
             self.tree(&path.join(&child), &name.join(&child))?;

@@ -7,3 +7,4 @@ pub(crate) mod node;
 pub(crate) mod pipeline;
 pub(crate) mod run;
 pub(crate) mod step;
+pub(crate) mod store;

@@ -58,6 +58,19 @@ pub(crate) async fn execute(command: Step, client: &Client) -> Result<ExitCode> 
     if pdb {
         program.arg("--pdb");
     }
+    if !workload.confidential_path.is_empty() {
+        // Values of secrets, in the memory of the server: only its own user can open it, and only for a minute.
+        program
+            .arg("--confidential")
+            .arg(&workload.confidential_path);
+    }
+    if assignment
+        .mounts
+        .iter()
+        .any(|mount| !mount.source.is_empty())
+    {
+        eprintln!("volumes are mounted as they are: what the step writes there stays");
+    }
     let replayed = match program.spawn() {
         Ok(child) => wait(child).await.context("cannot wait for the replay"),
         Err(error) => Err(error).with_context(|| format!("cannot start {}", agent.display())),

@@ -15,6 +15,7 @@ fn the_committed_table_of_routes_is_current() {
 #[test]
 fn only_public_services_have_routes() {
     let table = flumina_gateway::route_table().unwrap();
-    assert!(!table.contains("flumina.runner"), "{table}");
+    assert!(!table.contains("WorkloadService"), "{table}");
+    assert!(table.contains("flumina.runner.v1.SecretService"), "{table}");
     assert!(table.contains("handler UploadPipeline"), "{table}");
 }

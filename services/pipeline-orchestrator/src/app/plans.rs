@@ -8,8 +8,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sql::Conn;
 
-use crate::domain::Spec;
 use crate::domain::violation::{Violation, clip};
+use crate::domain::{Spec, platform};
 use crate::error::Error;
 use crate::store::specs;
 
@@ -102,6 +102,8 @@ pub(crate) fn features() -> Features {
         final_status: true,
         one_of: true,
         selectors: true,
+        workspace: true,
+        platform: platform::EXECUTED.map(str::to_owned).into(),
         ..Features::default()
     }
 }

@@ -57,12 +57,16 @@ fn import(state: &RunState, task: &Task, inputs: &Inputs) -> Result<Import, Unre
         }
         Placeholder::Context(_) => Ok(None),
     };
-    let metadata = match placeholder::fill(&importer.metadata, &lookup)? {
+    let mut metadata = match placeholder::fill(&importer.metadata, &lookup)? {
         Value::Object(metadata) => metadata,
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
             Map::new()
         }
     };
+    if importer.download_to_workspace {
+        // The SDK looks for such an artifact in the workspace, where the first step that needs it copies it.
+        metadata.insert("_kfp_workspace".to_owned(), Value::Bool(true));
+    }
     let uri = match &importer.uri {
         ImporterUri::Constant(uri) => uri.clone(),
         ImporterUri::Parameter(name) => inputs

@@ -12,6 +12,7 @@ use super::cache::CACHE_VARIABLE;
 use super::event::StepError;
 use super::model::{Inputs, Run, Task};
 use super::placeholder::{self, Placeholder};
+use super::platform::{self, Platform};
 use super::resolve::{self, Unresolved, file_name};
 use super::state::{RunState, missing};
 
@@ -40,12 +41,12 @@ pub struct LaunchSpec {
     pub output_parameters: Vec<(String, ParameterType)>,
     /// The artifacts that the step may produce.
     pub output_artifacts: Vec<OutputSpec>,
-    /// Values of the context placeholders, by name without braces. There is no workspace, so no `workspace_path`.
+    /// Values of the context placeholders, by name without braces.
     pub placeholders: BTreeMap<String, String>,
     /// Names of the declared inputs, those without a value included.
     pub declared_inputs: Vec<String>,
-    /// `KubernetesExecutorConfig` as the document has it; null for none.
-    pub platform: Value,
+    /// What the task asks of the platform.
+    pub platform: Platform,
 }
 
 /// The settings of a program that may come from inputs.
@@ -57,6 +58,19 @@ pub struct Settings {
     pub env: Vec<(String, String)>,
     /// Quantities as Kubernetes writes them; empty for none.
     pub resources: Resources,
+}
+
+impl Settings {
+    /// Those of what is no program and is done in no time.
+    fn small() -> Self {
+        Self {
+            resources: Resources {
+                cpu_request: "1m".to_owned(),
+                ..Resources::default()
+            },
+            ..Self::default()
+        }
+    }
 }
 
 /// Where an output artifact goes.
@@ -86,6 +100,11 @@ pub fn launch_spec(state: &RunState, id: TaskId) -> Result<LaunchSpec, StepError
         .map_err(|unresolved| StepError::Inconsistent(unresolved.to_string()))?;
     // It is for the engine.
     settings.env.retain(|(name, _)| name != CACHE_VARIABLE);
+    if platform::is_volume_task(container) {
+        settings = Settings::small();
+    }
+    let platform = platform::platform(state, task, container, &task.body.inputs)
+        .map_err(|unresolved| StepError::Inconsistent(unresolved.to_string()))?;
     let base = output_base(state, task, attempt.number);
     let output_artifacts = component
         .output_artifacts
@@ -118,7 +137,7 @@ pub fn launch_spec(state: &RunState, id: TaskId) -> Result<LaunchSpec, StepError
         output_artifacts: output_artifacts.collect(),
         placeholders: resolve::context(state, task),
         declared_inputs: declared_inputs.collect(),
-        platform: container.platform.clone(),
+        platform,
     })
 }
 

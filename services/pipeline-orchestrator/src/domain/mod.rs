@@ -49,6 +49,7 @@ pub mod macros;
 mod model;
 mod page;
 mod placeholder;
+pub mod platform;
 mod records;
 mod resolve;
 mod run_filter;

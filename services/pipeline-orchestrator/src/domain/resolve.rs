@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::event::StepError;
 use super::model::{Inputs, Task};
 use super::placeholder::{self, Placeholder};
+use super::platform::{self, WORKSPACE};
 use super::state::RunState;
 use super::status::TaskStatus;
 
@@ -51,6 +52,12 @@ pub(super) enum Unresolved {
         task: String,
         place: String,
         name: String,
+    },
+    #[error("task `{task}`, {place}: {problem}")]
+    Setting {
+        task: String,
+        place: String,
+        problem: String,
     },
     #[error("task `{task}`: there is no input `{input}`")]
     Unknown { task: String, input: String },
@@ -109,7 +116,7 @@ pub(super) fn inputs(state: &RunState, task: &Task) -> Result<Inputs, Unresolved
 }
 
 /// The value of a source that is no constant; null for one that was not given.
-fn parameter(
+pub(super) fn parameter(
     state: &RunState,
     task: &Task,
     component: &Component,
@@ -353,6 +360,7 @@ fn artifacts(
 pub(super) fn context(state: &RunState, task: &Task) -> BTreeMap<String, String> {
     let run = &state.run;
     let seconds = |at: clock::Timestamp| clock::Timestamp::from_secs(at.as_secs()).to_string();
+    let workspace = platform::workspace(state).map(|_| ("workspace_path", WORKSPACE.to_owned()));
     [
         ("pipeline_job_name", run.display_name.clone()),
         ("pipeline_job_uuid", run.id.to_string()),
@@ -367,6 +375,7 @@ pub(super) fn context(state: &RunState, task: &Task) -> BTreeMap<String, String>
         ("pipeline_task_uuid", task.id.to_string()),
     ]
     .into_iter()
+    .chain(workspace)
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
 }

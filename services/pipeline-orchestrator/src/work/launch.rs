@@ -7,6 +7,7 @@ use ids::WorkloadId;
 use pipeline_spec::plan::{ArtifactType, ParameterType, Resources};
 use serde_json::{Map, Value};
 
+use super::settings;
 use crate::domain::{
     LaunchSpec, OutputSpec, ProducedArtifact, StepReport, Usage, WorkloadState, WorkloadUpdate,
 };
@@ -21,9 +22,16 @@ pub(crate) const OWNERS: &str = "pipelines/runs";
 
 /// What to ask the runner for.
 pub(crate) fn request(namespace: &str, spec: LaunchSpec) -> runner::LaunchRequest {
-    let (program, python) = program(&spec);
+    let volume_task = spec.platform.volume_task.clone().map(settings::volume_task);
+    let (program, python) = match volume_task {
+        Some(_) => (None, None),
+        None => {
+            let (program, python) = program(&spec);
+            (Some(program), python)
+        }
+    };
     let step = step::Step {
-        program: Some(program),
+        program,
         inputs_json: spec.inputs_json,
         output_parameters: spec
             .output_parameters
@@ -46,11 +54,7 @@ pub(crate) fn request(namespace: &str, spec: LaunchSpec) -> runner::LaunchReques
         ("task", spec.task_path),
         ("attempt", spec.attempt.to_string()),
     ];
-    // Kubernetes settings that mean nothing to a process are recorded and noted by the runner.
-    let placement = (!spec.platform.is_null()).then(|| runner::Placement {
-        pod_spec_json: spec.platform.to_string(),
-        ..Default::default()
-    });
+    let asked = settings::settings(spec.platform);
     let workload = runner::WorkloadSpec {
         namespace: namespace.to_owned(),
         owner: owner(spec.run_id),
@@ -68,7 +72,11 @@ pub(crate) fn request(namespace: &str, spec: LaunchSpec) -> runner::LaunchReques
             .collect(),
         resources: Some(resources(spec.settings.resources)),
         python,
-        placement,
+        volumes: asked.volumes,
+        env_from: asked.env_from,
+        timeout: asked.timeout,
+        placement: asked.placement,
+        volume_task,
         ..Default::default()
     };
     runner::LaunchRequest {

@@ -9,6 +9,7 @@ pub(crate) mod launch;
 mod numbers;
 pub(crate) mod retention;
 pub(crate) mod schedules;
+mod settings;
 mod slots;
 mod watchers;
 

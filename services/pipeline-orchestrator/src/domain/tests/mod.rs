@@ -6,6 +6,7 @@ mod flow;
 mod inputs;
 mod loops;
 mod pipelines;
+mod platform;
 mod random;
 mod reference;
 mod rows;
