@@ -26,7 +26,7 @@ const NO_EFFECT: [&str; 8] = [
 ];
 
 /// The parts of the language that an engine executes. The default is none of them: tasks with inputs and outputs,
-/// nested groups, importers and f-strings are always there. Caching is never refused; without it, steps run again.
+/// nested groups, importers and f-strings are always there. Caching is never refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Features {
     /// `triggerPolicy.condition`.

@@ -2,6 +2,7 @@
 
 mod build;
 mod cache;
+mod cache_world;
 mod flow;
 mod inputs;
 mod loops;
