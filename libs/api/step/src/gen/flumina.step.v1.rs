@@ -154,9 +154,6 @@ pub struct Assignment {
     /// into the workspace are copied there before the program starts.
     #[prost(string, tag = "16")]
     pub workspace_dir: ::prost::alloc::string::String,
-    /// Accelerators of this machine that the program may use, by their ids.
-    #[prost(string, repeated, tag = "17")]
-    pub devices: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A directory that the program sees at a path of its own.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
