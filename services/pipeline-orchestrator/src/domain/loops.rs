@@ -144,7 +144,8 @@ pub(super) fn rebuild(state: &RunState, task: &Task, ids: Vec<TaskId>) -> Result
         if child.status.ended() {
             group.unended -= 1;
         }
-        if child.status == TaskStatus::Pending {
+        // One that asked the cache has begun, although it is PENDING until the answer.
+        if child.status == TaskStatus::Pending && child.body.cache.is_none() {
             next = at;
         }
     }

@@ -10,8 +10,10 @@
 //! tasks made of it meanwhile. A run that had not started is CANCELED at once.
 //!
 //! # A task
-//! It is created with its group and is PENDING until every task that it depends on has SUCCEEDED. Then its inputs are
-//! resolved; if they cannot be, it is FAILED with the name of the input. Otherwise
+//! It is created with its group and is PENDING until every task that it depends on has SUCCEEDED or is CACHED; a task with
+//! the strategy of exit tasks waits until they have ended in any way but SKIPPED. It is SKIPPED itself as soon as one of them
+//! is. Then its inputs are resolved; if they cannot be, it is FAILED with the name of the input. Then its condition is asked:
+//! without an answer it is FAILED, with the answer no SKIPPED with the values that it saw. Otherwise
 //! - a *program* that may use the cache asks it first, still PENDING: it is CACHED with the outputs of an equal task, or
 //!   waits for one that runs.
 //! - any other *program* is READY: its first attempt is committed and launched. It is RUNNING when the program runs, and ends
@@ -19,18 +21,21 @@
 //!   that lasts; the task is then READY again.
 //! - a *group* is RUNNING: its tasks are created. It ends when all of them have: CANCELED if it was asked to stop, FAILED if
 //!   one of them failed, else SUCCEEDED with the outputs that it selects. The root is a group.
+//! - a *loop* is a group whose tasks are its iterations, one per item (`loop[0]`, `loop[1]`, …): they are created together and
+//!   begin in order, as many at a time as the limit lets. It puts out the lists of what they put out. An iteration is a group,
+//!   or a program, with the loop's inputs and its item.
 //! - an *importer* is RUNNING while it asks whether the artifact is known, and SUCCEEDED with it.
 //!
-//! When a task fails, nothing new starts in its group: tasks that wait are SKIPPED with the reason, tasks that run go on to
-//! their end (a group among them starts its own inner tasks, for it runs). Then the group fails, and the same holds one
-//! level further out, up to the run.
+//! When a task fails, nothing new starts in its group but exit tasks: tasks that wait are SKIPPED with the reason, tasks that
+//! run go on to their end (a group among them starts its own inner tasks, for it runs). Then the group fails, and the same
+//! holds one level further out, up to the run. Exit tasks learn how the task before them ended; they do not mend the group.
 //!
-//! Reserved in the data model and reached by no event yet: iterations (`path`, `iteration`), and a budget for the
-//! retries that a user asks for, which shares the numbers of attempts with the repetition of lost ones but not its count.
+//! Reserved in the data model and reached by no event yet: a budget for the retries that a user asks for, which shares the
+//! numbers of attempts with the repetition of lost ones but not its count.
 //!
 //! # Cost
 //! A step costs what it changes: the tasks that start or end, with their dependencies and inputs. Groups keep counters of
-//! unfinished dependencies, so nothing is searched.
+//! unfinished dependencies, so nothing is searched. A loop keeps its list once; iterations get their item.
 
 mod attempts;
 mod cache;

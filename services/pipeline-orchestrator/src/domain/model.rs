@@ -100,13 +100,13 @@ pub struct Task {
     pub parent: Option<TaskId>,
     /// The name within the group; `root` for the root.
     pub name: String,
-    /// The names below the root joined by `/`; empty for the root. Iterations are `loop[3]` (reserved).
+    /// The names below the root joined by `/`; empty for the root. Iterations are `loop[3]`.
     pub path: String,
     /// What it is.
     pub kind: TaskKind,
     /// The state.
     pub status: TaskStatus,
-    /// The number of the iteration (reserved); -1 outside loops.
+    /// The number of the iteration of the innermost loop around it; -1 outside loops.
     pub iteration: i64,
     /// When it came to be.
     pub created_at: Timestamp,
