@@ -388,6 +388,7 @@ async fn prefix_log(run_id: String, task: own::Task, attempt: i32, client: Clien
         attempt,
         offset: 0,
         follow: true,
+        tail_bytes: 0,
     };
     let mut stream = client.run_details().read_logs(request).await?.into_inner();
     let mut rest: Vec<u8> = Vec::new();

@@ -10,6 +10,7 @@ use api_kfp::v2beta1::recurring_run_service_server::SERVICE_NAME as RECURRING_RU
 use api_kfp::v2beta1::run_service_server::SERVICE_NAME as KFP_RUNS;
 use api_pipelines::v1::artifact_service_server::SERVICE_NAME as ARTIFACTS;
 use api_pipelines::v1::cache_service_server::SERVICE_NAME as CACHE;
+use api_pipelines::v1::program_service_server::SERVICE_NAME as PROGRAMS;
 use api_pipelines::v1::run_list_service_server::SERVICE_NAME as RUN_LISTS;
 use api_pipelines::v1::run_service_server::SERVICE_NAME as RUNS;
 use api_pipelines::v1::schedule_service_server::SERVICE_NAME as SCHEDULES;
@@ -20,7 +21,7 @@ use api_runner::v1::volume_service_server::SERVICE_NAME as VOLUMES;
 use rpc::{Channel, Switchboard};
 
 /// What the pipeline orchestrator serves.
-const ORCHESTRATOR: [&str; 10] = [
+const ORCHESTRATOR: [&str; 11] = [
     EXPERIMENTS,
     PIPELINES,
     RECURRING_RUNS,
@@ -31,6 +32,7 @@ const ORCHESTRATOR: [&str; 10] = [
     SPECS,
     SCHEDULES,
     RUN_LISTS,
+    PROGRAMS,
 ];
 /// What the runner serves to the outside; its workloads are for other services alone.
 const RUNNER: [&str; 3] = [SECRETS, CONFIG_MAPS, VOLUMES];

@@ -379,6 +379,7 @@ async fn stream_log(
         attempt,
         offset: 0,
         follow,
+        tail_bytes: 0,
     };
     let mut stream = client.run_details().read_logs(request).await?.into_inner();
     while let Some(part) = stream.message().await? {
@@ -396,6 +397,7 @@ pub(crate) async fn log_tail(run_id: &str, task: &str, client: &Client) -> Resul
         attempt: 0,
         offset: 0,
         follow: false,
+        tail_bytes: 0,
     };
     let mut stream = client.run_details().read_logs(request).await?.into_inner();
     let mut tail: Vec<u8> = Vec::new();

@@ -22,6 +22,7 @@ impl Handlers {
             attempt: query.number::<u16>("attempt")?.into(),
             offset: query.number("offset")?,
             follow: query.flag("follow")?,
+            tail_bytes: query.number("tail_bytes")?,
         };
         let mut client = RunServiceClient::new(reach(self.peers.runs())?)
             .max_decoding_message_size(rpc::MAX_MESSAGE_BYTES);

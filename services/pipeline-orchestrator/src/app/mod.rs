@@ -96,6 +96,11 @@ impl App {
         &self.0.db
     }
 
+    /// Plans by specification.
+    pub fn plans(&self) -> &Plans {
+        &self.0.plans
+    }
+
     /// Runs a mutation in one transaction, with its answer if the caller gave a key.
     async fn mutate<T, F>(&self, call: Call<T>, run: F) -> Result<Reply<T>, Error>
     where

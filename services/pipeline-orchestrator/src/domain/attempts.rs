@@ -85,6 +85,9 @@ impl Engine<'_> {
         if next.status.ended() && next.ended_at.is_none() {
             next.ended_at = Some(self.now);
         }
+        if next.status == AttemptStatus::Preparing && next.preparing_at.is_none() {
+            next.preparing_at = Some(self.now);
+        }
         if next.status == AttemptStatus::Running && next.started_at.is_none() {
             next.started_at = Some(self.now);
         }

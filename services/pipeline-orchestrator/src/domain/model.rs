@@ -212,6 +212,9 @@ pub struct Attempt {
     pub prepare_us: i64,
     /// Time after the program ended, in microseconds.
     pub collect_us: i64,
+    /// When its environment was first seen to be prepared.
+    #[serde(default, with = "micros::option")]
+    pub preparing_at: Option<Timestamp>,
     /// The newest version of the workload that was taken in.
     pub seen_version: i64,
 }
@@ -372,6 +375,7 @@ impl Attempt {
             queue_position: 0,
             prepare_us: 0,
             collect_us: 0,
+            preparing_at: None,
             seen_version: -1,
         }
     }

@@ -300,6 +300,9 @@ pub struct Attempt {
     /// Time after the program ended (outputs), in microseconds.
     #[prost(int64, tag = "16")]
     pub collect_us: i64,
+    /// When its environment began to be prepared, after it left the queue; absent when nothing was seen to be prepared.
+    #[prost(message, optional, tag = "20")]
+    pub preparing_at: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// An artifact.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -439,6 +442,9 @@ pub struct ReadLogsRequest {
     /// Whether to wait for more until the task ends.
     #[prost(bool, tag = "5")]
     pub follow: bool,
+    /// Begin this many bytes before the end that the log has now, instead of at `offset`; 0 for `offset`.
+    #[prost(uint64, tag = "6")]
+    pub tail_bytes: u64,
 }
 /// A part of a log.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2756,6 +2762,344 @@ pub mod spec_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "flumina.pipelines.v1.SpecService";
     impl<T> tonic::server::NamedService for SpecServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Names a task.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetProgramRequest {
+    /// The run's id.
+    #[prost(string, tag = "1")]
+    pub run_id: ::prost::alloc::string::String,
+    /// The task, as in GetTaskRequest.
+    #[prost(string, tag = "2")]
+    pub task: ::prost::alloc::string::String,
+}
+/// What a task is to run. A group has only what concerns the task itself.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Program {
+    /// The container image.
+    #[prost(string, tag = "1")]
+    pub image: ::prost::alloc::string::String,
+    /// The program and its leading arguments; empty for a Python function.
+    #[prost(string, repeated, tag = "2")]
+    pub command: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The remaining arguments; empty for a Python function.
+    #[prost(string, repeated, tag = "3")]
+    pub args: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The source of a Python function, whole; empty for a command.
+    #[prost(string, tag = "4")]
+    pub source: ::prost::alloc::string::String,
+    /// The name of the Python function.
+    #[prost(string, tag = "5")]
+    pub function: ::prost::alloc::string::String,
+    /// The packages that the function asks for, as pip requirement specifiers.
+    #[prost(string, repeated, tag = "6")]
+    pub packages: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The names of the environment variables that the pipeline sets.
+    #[prost(string, repeated, tag = "7")]
+    pub env_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What it asks for.
+    #[prost(message, optional, tag = "8")]
+    pub resources: ::core::option::Option<::api_runner::v1::Resources>,
+    /// The condition under which it runs; empty for always.
+    #[prost(string, tag = "9")]
+    pub condition: ::prost::alloc::string::String,
+    /// How often it is retried after a failure.
+    #[prost(uint32, tag = "10")]
+    pub max_retries: u32,
+    /// Whether it may take its outputs from an earlier task.
+    #[prost(bool, tag = "11")]
+    pub caching: bool,
+    /// Settings for Kubernetes as JSON; empty for none.
+    #[prost(string, tag = "12")]
+    pub platform_json: ::prost::alloc::string::String,
+}
+/// Generated client implementations.
+pub mod program_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Programs of tasks.
+    #[derive(Debug, Clone)]
+    pub struct ProgramServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> ProgramServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> ProgramServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            ProgramServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Returns what a task is to run and what it asks for. Placeholders are not filled in.
+        pub async fn get_program(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetProgramRequest>,
+        ) -> std::result::Result<tonic::Response<super::Program>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flumina.pipelines.v1.ProgramService/GetProgram",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("flumina.pipelines.v1.ProgramService", "GetProgram"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod program_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with ProgramServiceServer.
+    #[async_trait]
+    pub trait ProgramService: std::marker::Send + std::marker::Sync + 'static {
+        /// Returns what a task is to run and what it asks for. Placeholders are not filled in.
+        async fn get_program(
+            &self,
+            request: tonic::Request<super::GetProgramRequest>,
+        ) -> std::result::Result<tonic::Response<super::Program>, tonic::Status>;
+    }
+    /// Programs of tasks.
+    #[derive(Debug)]
+    pub struct ProgramServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> ProgramServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for ProgramServiceServer<T>
+    where
+        T: ProgramService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/flumina.pipelines.v1.ProgramService/GetProgram" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetProgramSvc<T: ProgramService>(pub Arc<T>);
+                    impl<
+                        T: ProgramService,
+                    > tonic::server::UnaryService<super::GetProgramRequest>
+                    for GetProgramSvc<T> {
+                        type Response = super::Program;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetProgramRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ProgramService>::get_program(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetProgramSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for ProgramServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "flumina.pipelines.v1.ProgramService";
+    impl<T> tonic::server::NamedService for ProgramServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

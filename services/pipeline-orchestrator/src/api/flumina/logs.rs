@@ -13,6 +13,8 @@ use crate::domain::Task;
 use crate::error::{Error, SERVICE};
 use crate::work::News;
 
+const GET_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// The attempt that is asked for: the number, or the newest for 0. 0 again when there is none yet.
 pub(super) fn attempt(task: &Task, number: i32) -> Result<u32, Error> {
     let newest = task.last_attempt().map_or(0, |attempt| attempt.number);
@@ -46,6 +48,8 @@ struct Logs {
     /// The attempt that is read; 0 while there is none.
     attempt: u32,
     offset: u64,
+    /// How much of the end to begin with; 0 once that is known, or for a beginning at `offset`.
+    tail_bytes: u64,
     follow: bool,
     /// Whether to go on with a newer attempt when one ends.
     newest: bool,
@@ -71,6 +75,7 @@ pub(super) fn stream(
         task,
         attempt,
         offset: request.offset,
+        tail_bytes: request.tail_bytes,
         follow: request.follow,
         newest: request.attempt == 0,
         open: None,
@@ -98,6 +103,7 @@ impl Logs {
                 return Ok(None);
             }
             if self.open.is_none() {
+                self.skip_to_tail().await?;
                 self.open = Some(self.open().await?);
             }
             let Some(stream) = &mut self.open else {
@@ -121,6 +127,20 @@ impl Logs {
             }
             self.offset = 0;
         }
+    }
+
+    /// Begins near the end where that was asked for.
+    async fn skip_to_tail(&mut self) -> Result<(), Status> {
+        let tail = std::mem::take(&mut self.tail_bytes);
+        if tail == 0 {
+            return Ok(());
+        }
+        let id = ids::WorkloadId::of_attempt(self.run, self.task, self.attempt).to_string();
+        let request = self.context.request(GET_TIMEOUT, runner::GetRequest { id });
+        let workload = self.flumina.engine.workloads().get(request).await;
+        let workload = workload.map_err(|failed| runner_status(&failed))?;
+        self.offset = workload.into_inner().log_bytes.saturating_sub(tail);
+        Ok(())
     }
 
     async fn open(&self) -> Result<tonic::Streaming<runner::LogsResponse>, Status> {

@@ -5,6 +5,7 @@ mod cache;
 mod keys;
 mod lists;
 mod logs;
+mod programs;
 mod render;
 mod runs;
 mod schedule_requests;
@@ -17,6 +18,7 @@ use std::pin::Pin;
 use aip::ApiError;
 use api_pipelines::v1::artifact_service_server::ArtifactServiceServer;
 use api_pipelines::v1::cache_service_server::CacheServiceServer;
+use api_pipelines::v1::program_service_server::ProgramServiceServer;
 use api_pipelines::v1::run_list_service_server::RunListServiceServer;
 use api_pipelines::v1::run_service_server::RunServiceServer;
 use api_pipelines::v1::schedule_service_server::ScheduleServiceServer;
@@ -59,7 +61,8 @@ pub(crate) fn add(services: Services, app: &App, engine: &RunEngine, objects: St
         .descriptor(api_pipelines::DESCRIPTOR)
         .add(RunServiceServer::new(flumina.clone()))
         .add(CacheServiceServer::new(flumina.clone()))
-        .add(ArtifactServiceServer::new(flumina))
+        .add(ArtifactServiceServer::new(flumina.clone()))
+        .add(ProgramServiceServer::new(flumina))
         .add(schedules)
         .add(lists)
         .add(specs)

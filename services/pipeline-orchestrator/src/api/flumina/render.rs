@@ -184,6 +184,7 @@ fn attempt(attempt: &Attempt) -> own::Attempt {
         queue_position: attempt.queue_position,
         prepare_us: attempt.prepare_us,
         collect_us: attempt.collect_us,
+        preparing_at: time(attempt.preparing_at),
     }
 }
 
