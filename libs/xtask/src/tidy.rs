@@ -8,6 +8,7 @@ mod licences;
 mod links;
 mod metadata;
 mod packages;
+mod page;
 mod sources;
 mod tiers;
 
@@ -52,6 +53,7 @@ fn everything(workspace: &Workspace) -> Result<Vec<String>> {
     wrong.extend(packages::check(&graph.external));
     wrong.extend(licences::check(&graph.external));
     wrong.extend(call_graph(workspace, &graph)?);
+    wrong.extend(page::check(&workspace.root)?);
 
     let mut notes = Vec::new();
     let files = files::walk(&workspace.root)?;

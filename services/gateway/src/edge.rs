@@ -17,6 +17,7 @@ use tonic::body::Body;
 
 use crate::Error;
 use crate::grpc::Proxy;
+use crate::handlers::page::is_file;
 use crate::handlers::{Call, Handlers};
 use crate::metrics::{Metrics, Protocol};
 use crate::rest::{Dialect, Failure, Found, Routes, Target, Transcoder};
@@ -107,13 +108,14 @@ impl Edge {
     ) -> Result<(), Error> {
         let page = protocol == Protocol::Http && parts.uri.path() == "/";
         self.origins.check(parts, page)?;
-        // Probes come without a token, as to every other port of ours; what they learn is no secret.
+        // Probes come without a token, as to every other port of ours; what they learn is no secret. So does the page,
+        // which asks for the token itself.
         let path = parts.uri.path();
-        let probe = match protocol {
-            Protocol::Http => matches!(path, "/livez" | "/readyz"),
+        let open = match protocol {
+            Protocol::Http => matches!(path, "/livez" | "/readyz") || is_file(path),
             Protocol::Grpc | Protocol::GrpcWeb => path.starts_with("/grpc.health.v1.Health/"),
         };
-        if !probe {
+        if !open {
             context.principal = auth::authenticate(&parts.headers, self.token.as_ref())?;
         }
         Ok(())
@@ -220,7 +222,7 @@ fn decorate(protocol: Protocol, path: &str, headers: &mut HeaderMap) {
         HeaderName::from_static("cross-origin-resource-policy"),
         "same-origin",
     );
-    if path == "/" {
+    if is_file(path) {
         set(CACHE_CONTROL, "no-cache");
     } else {
         set(CACHE_CONTROL, "no-store");

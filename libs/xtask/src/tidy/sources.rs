@@ -24,12 +24,15 @@ pub(crate) fn is_text(name: &Path) -> bool {
 
 fn is_source(name: &Path) -> bool {
     let extension = name.extension().and_then(|extension| extension.to_str());
-    let code = ["rs", "py", "ts", "js", "mjs", "go", "java", "sh"];
+    let code = [
+        "rs", "py", "ts", "tsx", "js", "mjs", "css", "go", "java", "sh",
+    ];
     extension.is_some_and(|extension| code.contains(&extension))
 }
 
 fn is_generated(name: &Path) -> bool {
-    name.components().any(|part| part.as_os_str() == "gen")
+    name.components()
+        .any(|part| part.as_os_str() == "gen" || part.as_os_str() == "dist")
 }
 
 /// Everything wrong with one file.

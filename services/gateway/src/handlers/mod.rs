@@ -3,6 +3,7 @@
 mod archive;
 mod files;
 mod logs;
+pub(crate) mod page;
 mod plain;
 mod upload;
 
@@ -102,7 +103,7 @@ impl Handlers {
         match handler {
             Handler::Livez => Ok(plain::text("ok\n")),
             Handler::Readyz => Ok(plain::readyz(&self.readiness)),
-            Handler::Page => Ok(plain::page()),
+            Handler::Page(file) => Ok(page::serve(file, &call.parts.headers)),
             Handler::KfpHealthz => Ok(plain::kfp_healthz()),
             Handler::UploadPipeline => Box::pin(self.upload_pipeline(call, body)).await,
             Handler::UploadVersion => Box::pin(self.upload_version(call, body)).await,

@@ -1,4 +1,4 @@
-//! Probes, Kubeflow's health and the page.
+//! Probes and Kubeflow's health.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
@@ -8,8 +8,6 @@ use tonic::body::Body;
 
 use crate::own::PIPELINE_STORE;
 use crate::rest::full;
-
-const PAGE: &str = include_str!("page.html");
 
 fn typed(kind: &'static str, body: impl Into<bytes::Bytes>) -> Response<Body> {
     let mut response = Response::new(full(body));
@@ -35,17 +33,6 @@ pub(super) fn readyz(readiness: &Readiness) -> Response<Body> {
     body.push('\n');
     let mut response = text(body);
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    response
-}
-
-pub(super) fn page() -> Response<Body> {
-    let mut response = typed("text/html; charset=utf-8", PAGE);
-    response.headers_mut().insert(
-        http::header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static(
-            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-        ),
-    );
     response
 }
 

@@ -8,6 +8,7 @@ use http::uri::PathAndQuery;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
 
 use super::template::{Part, Template};
+use crate::handlers::page::File;
 use crate::json::{MessageId, Schema};
 
 /// Handlers that no contract describes.
@@ -15,7 +16,7 @@ use crate::json::{MessageId, Schema};
 pub(crate) enum Handler {
     Livez,
     Readyz,
-    Page,
+    Page(File),
     KfpHealthz,
     UploadPipeline,
     UploadVersion,
@@ -27,7 +28,10 @@ pub(crate) enum Handler {
 
 /// Method, path, handler; the ones in the second list stand in for a method of a contract.
 const HANDLERS: &[(&str, &str, Handler)] = &[
-    ("GET", "/", Handler::Page),
+    ("GET", "/", Handler::Page(File::Index)),
+    ("GET", "/page.js", Handler::Page(File::Script)),
+    ("GET", "/page.css", Handler::Page(File::Style)),
+    ("GET", "/frame.html", Handler::Page(File::Frame)),
     ("GET", "/livez", Handler::Livez),
     ("GET", "/readyz", Handler::Readyz),
     ("GET", "/apis/v1beta1/healthz", Handler::KfpHealthz),

@@ -158,14 +158,16 @@ async fn an_allowed_host_is_answered() {
 }
 
 #[tokio::test]
-async fn with_a_token_only_probes_are_open() {
+async fn with_a_token_only_probes_and_the_empty_page_are_open() {
     let mut config = test_config();
     config.token = Some(Secret::new("s3cret"));
     let gateway = gateway_with(config);
     let table: &[(&str, &[(&str, &str)], u16)] = &[
         ("/livez", &[], 200),
         ("/readyz", &[], 200),
-        ("/", &[], 401),
+        ("/", &[], 200),
+        ("/page.js", &[], 200),
+        ("/frame.html", &[], 200),
         ("/apis/v2beta1/healthz", &[], 401),
         ("/nowhere", &[], 401),
         (

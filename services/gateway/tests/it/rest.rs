@@ -204,7 +204,9 @@ async fn every_answer_carries_an_id_and_headers_that_bind_browsers() {
     }
     let page = gateway.get("/").await;
     assert!(page.header("content-type").starts_with("text/html"));
-    assert!(!page.text().contains("<script"));
+    let policy = page.header("content-security-policy");
+    assert!(policy.contains("script-src 'self';"), "{policy}");
+    assert!(!policy.contains("unsafe"), "{policy}");
     let headers = [("x-request-id", "mine-1"), ("idempotency-key", "k1")];
     let answer = gateway
         .send("GET", "/apis/v2beta1/runs", &headers, "")
@@ -232,4 +234,43 @@ async fn tags_that_are_given_empty_are_cleared() {
             .is_some_and(|value| value == "true");
         assert_eq!(found, expected, "{body}");
     }
+}
+
+#[tokio::test]
+async fn the_files_of_the_page_are_asked_for_again_and_not_sent_again() {
+    let gateway = gateway();
+    for (path, kind) in [
+        ("/", "text/html"),
+        ("/page.js", "text/javascript"),
+        ("/page.css", "text/css"),
+        ("/frame.html", "text/html"),
+    ] {
+        let first = gateway.get(path).await;
+        assert_eq!(first.status, 200, "{path}");
+        assert!(first.header("content-type").starts_with(kind), "{path}");
+        assert_eq!(first.header("cache-control"), "no-cache", "{path}");
+        let headers = [("if-none-match", first.header("etag"))];
+        let again = gateway.send("GET", path, &headers, "").await;
+        assert_eq!(again.status, 304, "{path}");
+        assert_eq!(again.text(), "", "{path}");
+        let other = gateway
+            .send("GET", path, &[("if-none-match", "\"other\"")], "")
+            .await;
+        assert_eq!(other.text(), first.text(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_draws_html_artifacts_is_alone_and_connects_to_nothing() {
+    let gateway = gateway();
+    let frame = gateway.get("/frame.html").await;
+    let policy = frame.header("content-security-policy");
+    assert!(
+        policy.starts_with("sandbox allow-scripts; default-src 'none';"),
+        "{policy}"
+    );
+    for never in ["allow-same-origin", "connect-src", "frame-src", "http"] {
+        assert!(!policy.contains(never), "{never} in {policy}");
+    }
+    assert!(policy.contains("frame-ancestors 'self'"), "{policy}");
 }

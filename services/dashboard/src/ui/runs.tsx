@@ -1,0 +1,206 @@
+// The list of runs.
+import { useCallback, useEffect, useState } from "preact/hooks";
+
+import { explain } from "../api/client.js";
+import { listRuns, type RunPage } from "../api/runs.js";
+import type { RunSummary } from "../gen/flumina/pipelines/v1/run_lists_pb.js";
+import { duration, fullTime, millis, number, when } from "../model/format.js";
+import { hasEnded } from "../model/state.js";
+import type { RunsRoute } from "../route.js";
+import { Empty, go, Marked, Notice, StatePill, useNow, useTitle } from "./common.js";
+import { linkTo } from "./run.js";
+
+const STATES: [string, string][] = [
+  ["", "All"],
+  ["RUNNING", "Running"],
+  ["FAILED", "Failed"],
+  ["SUCCEEDED", "Succeeded"],
+  ["CANCELED", "Stopped"],
+];
+/** How often the list looks again, in milliseconds, while something in it runs and while nothing does. */
+const [BUSY, CALM] = [2000, 10_000];
+const TYPING = 200;
+
+export function RunsPage({ route }: { route: RunsRoute }) {
+  useTitle("Runs");
+  const [list, setList] = useState<RunPage | undefined>();
+  const [error, setError] = useState("");
+  const [name, setName] = useState(route.name);
+  const busy = list?.runs.some((run) => !hasEnded(run.state)) ?? false;
+  const now = useNow(busy);
+
+  useEffect(() => setName(route.name), [route.name]);
+  useEffect(() => {
+    if (name === route.name) return;
+    const timer = setTimeout(() => go({ ...route, name }, true), TYPING);
+    return () => clearTimeout(timer);
+  }, [name, route]);
+
+  const first = useCallback(
+    async (signal: AbortSignal) => {
+      try {
+        const page = await listRuns(route.name, route.state, "", signal);
+        // What was loaded beyond the first page stays until it is asked for again.
+        setList((old) => {
+          const fresh = new Set(page.runs.map((run) => run.runId));
+          const rest = (old?.runs ?? []).slice(page.runs.length).filter((run) => !fresh.has(run.runId));
+          return rest.length > 0 ? { ...page, runs: [...page.runs, ...rest], next: old?.next ?? "" } : page;
+        });
+        setError("");
+      } catch (failed) {
+        if (!signal.aborted) setError(explain(failed));
+      }
+    },
+    [route.name, route.state],
+  );
+  useEffect(() => {
+    setList(undefined);
+    const stop = new AbortController();
+    void first(stop.signal);
+    return () => stop.abort();
+  }, [first]);
+  useEffect(() => {
+    const stop = new AbortController();
+    const timer = setInterval(() => document.hidden || void first(stop.signal), busy ? BUSY : CALM);
+    return () => {
+      stop.abort();
+      clearInterval(timer);
+    };
+  }, [first, busy]);
+
+  const more = async () => {
+    if (!list?.next) return;
+    try {
+      const page = await listRuns(route.name, route.state, list.next, new AbortController().signal);
+      setList({ ...page, runs: [...list.runs, ...page.runs] });
+    } catch (failed) {
+      setError(explain(failed));
+    }
+  };
+
+  return (
+    <main class="runs">
+      <div class="head">
+        <h1>Runs</h1>
+      </div>
+      <div class="toolbar">
+        <input
+          type="search"
+          placeholder="Name, or metric.accuracy > 0.9"
+          title="A part of the name, or conditions on state, name, pipeline, tag.KEY, param.NAME, metric.NAME, joined by AND"
+          aria-label="Filter by name or condition"
+          value={name}
+          onInput={(event) => setName(event.currentTarget.value)}
+        />
+        <div class="choices" role="group" aria-label="Filter by state">
+          {STATES.map(([state, text]) => (
+            <button
+              key={state}
+              type="button"
+              aria-pressed={route.state === state}
+              onClick={() => go({ ...route, state }, true)}
+            >
+              {text}
+            </button>
+          ))}
+        </div>
+      </div>
+      {error ? <Notice kind="bad">{error}</Notice> : null}
+      {list && list.runs.length > 0 ? <RunTable runs={list.runs} now={now} /> : null}
+      {list && list.runs.length === 0 ? <NoRuns filtered={Boolean(route.name || route.state)} /> : null}
+      {!list && !error ? <p class="loading">Loading…</p> : null}
+      {list?.next ? (
+        <button type="button" class="more" onClick={() => void more()}>
+          Show more
+        </button>
+      ) : null}
+    </main>
+  );
+}
+
+function NoRuns({ filtered }: { filtered: boolean }) {
+  if (filtered) return <Empty>No run is like this.</Empty>;
+  return (
+    <div class="welcome">
+      <p>There are no runs yet. Send one:</p>
+      <pre>{`import kfp\nclient = kfp.Client(host="${location.origin}")\nclient.create_run_from_pipeline_package("pipeline.yaml")`}</pre>
+    </div>
+  );
+}
+
+function RunTable({ runs, now }: { runs: RunSummary[]; now: number }) {
+  return (
+    <table class="run-table">
+      <thead>
+        <tr>
+          <th scope="col">Run</th>
+          <th scope="col">State</th>
+          <th scope="col">Pipeline</th>
+          <th scope="col">Tags and metrics</th>
+          <th scope="col">Started</th>
+          <th scope="col" class="right">
+            Took
+          </th>
+        </tr>
+      </thead>
+      <tbody>
+        {runs.map((run) => (
+          <tr key={run.runId} onClick={(event) => follow(event, run.runId)}>
+            <td class="name">
+              <a href={linkTo(run.runId)}>{run.displayName}</a>
+              {run.message ? (
+                <span class="message" title={run.message}>
+                  <Marked text={run.message} />
+                </span>
+              ) : null}
+            </td>
+            <td>
+              <StatePill state={run.state} />
+            </td>
+            <td>{run.pipelineName}</td>
+            <td>
+              <Labels run={run} />
+            </td>
+            <When run={run} now={now} />
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+function When({ run, now }: { run: RunSummary; now: number }) {
+  const created = millis(run.createdAt) ?? now;
+  return (
+    <>
+      <td title={fullTime(created)}>{when(created, now)}</td>
+      <td class="right">{duration((millis(run.finishedAt) ?? now) - created)}</td>
+    </>
+  );
+}
+
+/** Labels that a line has room for. */
+const MOST = 6;
+
+function Labels({ run }: { run: RunSummary }) {
+  const tags = Object.entries(run.tags).map(([name, value]) => (value ? `${name}: ${value}` : name));
+  const metrics = Object.entries(run.metrics).map(([name, value]) => `${name} ${number(value)}`);
+  const all = [...tags.sort(), ...metrics.sort()];
+  return (
+    <span class="labels" title={all.join(", ")}>
+      {all.slice(0, MOST).map((text) => (
+        <span key={text} class="badge">
+          {text}
+        </span>
+      ))}
+      {all.length > MOST ? <span class="muted">+{all.length - MOST}</span> : null}
+    </span>
+  );
+}
+
+/** The whole line leads where its link does, unless the person is selecting text or clicked the link itself. */
+function follow(event: MouseEvent, runId: string): void {
+  const target = event.target as HTMLElement;
+  if (target.closest("a") || getSelection()?.toString()) return;
+  location.hash = linkTo(runId);
+}
