@@ -1,0 +1,275 @@
+# python: kfp-2.17
+"""The run page in a real Chromium (../browser/dashboard.mjs), its own tests, and whether the committed build is current."""
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import statistics
+import subprocess
+import tempfile
+
+from _dashboard_pipelines import compiled, failing, large, looping, measured, printer
+from _harness import ROOT, Server, Suite, environment, equal
+
+suite = Suite()
+TOKEN = "correct-horse-battery-staple"
+PAGE = ROOT / "services/dashboard"
+REPORT = "<h1>Report</h1><p>Accuracy <b id=v></b></p><script>document.getElementById('v').textContent = 0.934</script>"
+
+
+def start(server, name, spec, **parameters):
+    body = {"display_name": name, "pipeline_spec": spec, "runtime_config": {"parameters": parameters}}
+    status, run, _ = server.call("POST", "/apis/v2beta1/runs", body)
+    equal(status, 200, run)
+    return run["run_id"]
+
+
+def logs():
+    return pathlib.Path(environment()["cache"]) / "logs/dashboard"
+
+
+def prepare(server, locked):
+    runs = {
+        "failed": start(server, "failing", compiled(failing)),
+        "attack": start(server, "attack", compiled(measured)),
+        "metrics": start(server, "measured", compiled(measured), attack=REPORT),
+        "looping": start(server, "looping", compiled(looping)),
+        "large": start(server, "large", large(1000)),
+    }
+    equal(server.wait(runs["failed"])["state"], "FAILED")
+    equal(server.wait(runs["attack"])["state"], "SUCCEEDED")
+    equal(server.wait(runs["metrics"])["state"], "SUCCEEDED")
+    equal(server.wait(runs["looping"])["state"], "FAILED")
+    equal(server.wait(runs["large"], 300)["state"], "SUCCEEDED")
+    env = environment()
+    return {
+        "target": server.url,
+        "chromium": env["chromium"],
+        "nodeModules": env["node_modules"],
+        "logs": str(logs()),
+        "runs": runs,
+        "loop": next(task["task_id"] for path, task in server.tasks(runs["looping"]).items() if path == "for-loop-2"),
+        "failedTask": server.tasks(runs["failed"])["train"]["task_id"],
+        "specs": {"printer": compiled(printer)},
+        "locked": {"target": locked.url, "token": TOKEN},
+    }
+
+
+def drive(given):
+    done = subprocess.run(
+        [environment()["node"], str(ROOT / "integration-tests/browser/dashboard.mjs")],
+        input=json.dumps(given), capture_output=True, text=True, timeout=420,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    (logs() / "found.json").write_text(json.dumps(found, indent=1))
+    return found
+
+
+def declare(server, found):
+    def of(check):
+        assert "error" not in found[check], found[check]["error"]
+        return found[check]["value"]
+
+    @suite.test
+    def the_cause_of_a_failure_is_visible_without_a_click():
+        cause = of("cause")
+        assert re.fullmatch(
+            r"Failed in train after [\d.]+ (s|ms|m[ \d s]*): ValueError, ephemeral_component\.py:\d+\.", cause["sentence"]
+        ), cause["sentence"]
+        for text in ("learning rate 5 is too high", "raise ValueError", "in train"):
+            assert text in cause["card"], (text, cause["card"])
+        assert cause["inView"], "the cause is below the fold"
+        assert cause["title"].startswith("failing: Failed in train"), cause["title"]
+
+    @suite.test
+    def skipped_tasks_say_why():
+        rows = [row for row in of("cause")["rows"] if "publish" in row]
+        assert rows and "train" in rows[0], of("cause")["rows"]
+
+    @suite.test
+    def a_loop_is_folded_with_counts_and_open_where_it_failed():
+        loop = of("loop")
+        equal(loop["folded"]["rows"], ["condition-3", "for-loop-2"])
+        assert "1\n failed" in loop["folded"]["counts"] or "1 failed" in loop["folded"]["title"], loop["folded"]
+        assert loop["open"][:2] == ["for-loop-2", "for-loop-2[0]"] or "for-loop-2[7]" in loop["open"], loop["open"]
+        assert "fit" in loop["open"], "the task that failed is hidden"
+        equal(loop["graph"], ["fit", "score"])
+        assert "limit" in loop["why"] or "false" in loop["why"], loop["why"]
+
+    @suite.test
+    def the_program_of_a_task_is_told_also_when_it_never_ran():
+        runs = found["runs"]
+        base = f"/apis/flumina.pipelines/v1/runs/{runs['failed']}/tasks"
+        train, publish = (server.get(f"{base}/{task}:program") for task in ("train", "publish"))
+        assert "def train(" in train["source"] and train["function"] == "train", train
+        equal([train["resources"]["memory_limit"], train["resources"]["cpu_request"]], ["512Mi", "500m"])
+        assert "def publish(" in publish["source"], publish
+        command = server.get(f"/apis/flumina.pipelines/v1/runs/{runs['large']}/tasks/step-0999:program")
+        equal(command["command"], ["true"])
+        loop = server.get(f"/apis/flumina.pipelines/v1/runs/{runs['looping']}/tasks/condition-3:program")
+        assert "limit" in loop["condition"], loop
+
+    @suite.test
+    def the_end_of_a_log_is_read_without_its_beginning():
+        path = f"/apis/flumina.pipelines/v1/runs/{found['runs']['failed']}/tasks/train/logs"
+        whole = server.call("GET", path, raw=True)[1]
+        equal(server.call("GET", f"{path}?tail_bytes=40", raw=True)[1], whole[-40:])
+        equal(server.call("GET", f"{path}?tail_bytes={len(whole) * 2}", raw=True)[1], whole)
+
+    @suite.test
+    def links_to_what_is_not_there_say_so():
+        equal(of("cause")["unknownTask"], 0)
+        assert "run" in of("cause")["missing"], of("cause")["missing"]
+
+    @suite.test
+    def a_run_of_a_thousand_tasks_opens_within_a_second():
+        times = of("large")["times"]
+        assert min(times) < 1000, times
+        assert of("large")["drawn"] < 200, "rows that nobody sees are in the document"
+
+    @suite.test
+    def a_printed_line_is_on_the_screen_within_300_ms():
+        late = sorted(of("live")["late"])
+        assert len(late) > 20, late
+        assert statistics.median(late) < 300 and late[int(len(late) * 0.9)] < 300, late
+
+    @suite.test
+    def a_reload_in_the_middle_loses_nothing():
+        live = of("live")
+        equal(live["place"], {"url": True, "state": "Running"})
+        equal(live["hits"], "1 of 120")
+        assert "tick 119 " in live["last"], live["last"]
+
+    @suite.test
+    def an_html_artifact_reaches_nothing():
+        report = of("report")
+        assert len(report["learned"]) > 12, report["learned"]
+        equal({name: got for name, got in report["learned"].items() if got != "nothing"}, {})
+        equal(report["origin"], "null")
+        equal(report["windows"], 1)
+        assert "#/runs/details/" in report["stillHere"], report["stillHere"]
+        assert "A report" in report["text"], report["text"]
+
+    @suite.test
+    def an_html_artifact_sent_no_request():
+        equal(of("report")["asked"], [f"frame {server.url}/frame.html"])
+
+    @suite.test
+    def metrics_curves_matrices_and_markdown_are_drawn():
+        report = of("report")
+        equal(sorted(figure.split("\n")[:2] for figure in report["figures"]), [["accuracy", "0.934"], ["loss", "0.0731"]])
+        assert "21 points" in report["roc"], report["roc"]
+        equal(report["matrix"], ["48", "2", "0", "1", "45", "4", "0", "3", "47"])
+        assert "The model is good." in report["markdown"], report["markdown"]
+
+    @suite.test
+    def keys_lead_from_the_list_to_a_log_and_back():
+        found = of("keyboard")
+        equal(found["steps"], ["failing", "Tasks", "Task train", "Logs", "Tasks"])
+        equal([found["first"], found["closed"], found["opened"], found["chosen"]], ["prepare", "3", "4", "train"])
+
+    @suite.test
+    def everything_that_can_be_operated_has_a_name():
+        equal({view: nameless for view, nameless in of("names").items() if nameless}, {})
+
+    @suite.test
+    def the_list_filters_and_its_place_survives():
+        found = of("list")
+        equal(sorted(found["all"]), ["attack", "failing", "large", "looping", "measured", "printer"])
+        equal([found["named"], found["reloaded"]], [["failing"]] * 2)
+        equal(sorted(found["failed"]), ["failing", "looping"])
+        assert found["url"].endswith("#/runs?name=fail"), found["url"]
+        assert "#/runs/details/" in found["inside"], found["inside"]
+        assert "state=FAILED" in found["back"], found["back"]
+
+    @suite.test
+    def dark_is_dark_and_the_choice_lasts():
+        found = of("pictures")
+        bright = {name: sum(map(int, re.findall(r"\d+", colour)[:3])) for name, colour in found.items()}
+        assert bright["light"] > 700 and bright["dark"] < 120, found
+        assert bright["light, after the button"] < 120, found
+
+    @suite.test
+    def a_picture_of_every_view_is_there_to_be_looked_at():
+        names = {path.stem for path in logs().glob("*.png")}
+        equal({f"{view}-{scheme}" for view in of("names") for scheme in ("light", "dark")} - names, set())
+
+    @suite.test
+    def a_token_is_asked_for_and_stays_out_of_urls_and_of_the_disk():
+        found = of("locked")
+        assert TOKEN not in found["url"], found["url"]
+        equal([found["dialogs"], found["stored"], found["otherTab"]], [0, [0, 1], "asked"])
+
+    @suite.test
+    def no_request_goes_to_another_host():
+        hosts = set(of("hosts"))
+        equal(len(hosts), 2, hosts)
+        assert all(host.startswith("127.0.0.1:") for host in hosts), hosts
+
+    @suite.test
+    def the_browser_has_nothing_to_complain_about():
+        expected = ("401", "404")
+        equal([line for line in of("complaints") if not any(code in line for code in expected)], [])
+
+
+def build():
+    """A copy of the page's folder with its packages, which are kept by their lock file."""
+    npm = shutil.which("npm") or str(pathlib.Path(environment()["node"]).parent / "npm")
+    lock = (PAGE / "package-lock.json").read_bytes() + (PAGE / "package.json").read_bytes()
+    kept = pathlib.Path(environment()["cache"]) / "env" / f"page-{hashlib.sha256(lock).hexdigest()[:16]}"
+    if not (kept / ".complete").exists():
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir(parents=True)
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(PAGE / name, kept)
+        run([npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"], kept)
+        (kept / ".complete").write_text("")
+    return npm, kept / "node_modules"
+
+
+def run(command, folder):
+    variables = dict(os.environ, FLUMINA_ROOT=str(ROOT), CI="1")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, env=variables)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done.stdout
+
+
+def declare_build():
+    npm, modules = build()
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="flumina-page-"))
+    copy = folder / "page"
+    shutil.copytree(PAGE, copy, ignore=shutil.ignore_patterns("node_modules", "dist"))
+    (copy / "node_modules").symlink_to(modules)
+
+    @suite.test
+    def its_own_tests_pass():
+        output = run([npm, "test", "--silent"], copy)
+        assert "# fail 0" in output, output[-2000:]
+
+    @suite.test
+    def the_committed_build_is_what_its_sources_make():
+        run([npm, "run", "build", "--silent"], copy)
+        for path in sorted((PAGE / "dist").iterdir()):
+            assert path.read_bytes() == (copy / "dist" / path.name).read_bytes(), f"{path.name} differs; npm run build"
+
+    suite.run()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def main():
+    with suite.guard("the build"):
+        declare_build()
+    with suite.guard("the browser"), Server() as server, Server(token=TOKEN) as locked:
+        given = prepare(server, locked)
+        found = dict(drive(given), runs=given["runs"])
+        declare(server, found)
+        suite.run()
+    suite.close()
+
+
+if __name__ == "__main__":
+    main()
