@@ -23,6 +23,8 @@ struct Target {
 
 const GOOGLE: (&str, &str) = (".google.rpc", "::api_google::rpc");
 const STEP: (&str, &str) = (".flumina.step.v1", "::api_step::v1");
+/// A folder whose package is not named after it: upstream calls it just `api`.
+const KFP1: (&str, &str) = ("kubeflow/pipelines/backend/api/v1beta1", "api");
 const RUNNER: (&str, &str) = (".flumina.runner.v1", "::api_runner::v1");
 
 const TARGETS: &[Target] = &[
@@ -54,6 +56,12 @@ const TARGETS: &[Target] = &[
         folder: "libs/api/kfp",
         sources: &["kubeflow/pipelines/backend/api/v2beta1"],
         externs: &[GOOGLE],
+        services: true,
+    },
+    Target {
+        folder: "libs/api/kfp1",
+        sources: &[KFP1.0],
+        externs: &[],
         services: true,
     },
     // Tier 0 keeps to external crates, so the intermediate representation lives in the crate that reads it.
@@ -151,6 +159,7 @@ fn keep_own_packages(folder: &Path, target: &Target) -> Result<()> {
             let package = source.rsplit_once(".proto").map_or(*source, |(stem, _)| {
                 stem.rsplit_once('/').map_or(stem, |(dir, _)| dir)
             });
+            let package = if package == KFP1.0 { KFP1.1 } else { package };
             format!("{}.rs", package.replace('/', "."))
         })
         .collect();

@@ -37,9 +37,7 @@ pub enum Error {
     TooManyDocuments(usize),
     #[error("the file holds two {0}s")]
     Repeated(&'static str),
-    #[error(
-        "this is an Argo {0} (a pipeline of the KFP SDK 1.x); it is not executed yet, compile with SDK 2.x"
-    )]
+    #[error("this is an Argo {0}; of Argo, documents of the kind Workflow are executed")]
     ArgoWorkflow(String),
     #[error("this is not a compiled pipeline: it has neither pipelineInfo nor root")]
     NotAPipeline,
@@ -66,21 +64,24 @@ pub struct Document {
 /// Reads YAML (as PyYAML does, which writes it) or JSON: a `PipelineSpec`, optionally followed by a `PlatformSpec`, or both in one wrapper
 /// `{"pipeline_spec": …, "platform_spec": …}`.
 pub fn parse(bytes: &[u8]) -> Result<Document, Error> {
+    Document::from_documents(read(bytes)?)
+}
+
+/// The documents of a text, at most a few.
+pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Value>, Error> {
     if bytes.len() > MAX_BYTES {
         return Err(Error::TooLarge);
     }
     let text = std::str::from_utf8(bytes).map_err(|_| Error::NotText)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let documents = if text.trim_start().starts_with('{') {
-        // Flow mappings of YAML look the same: only when both readings fail is it broken JSON.
-        match json::read(text) {
-            Ok(value) => vec![value],
-            Err(error) => yaml::read(text).map_err(|_| Error::Syntax(error.to_string()))?,
-        }
-    } else {
-        yaml::read(text).map_err(Error::Syntax)?
-    };
-    Document::from_documents(documents)
+    if !text.trim_start().starts_with('{') {
+        return yaml::read(text).map_err(Error::Syntax);
+    }
+    // Flow mappings of YAML look the same: only when both readings fail is it broken JSON.
+    match json::read(text) {
+        Ok(value) => Ok(vec![value]),
+        Err(error) => yaml::read(text).map_err(|_| Error::Syntax(error.to_string())),
+    }
 }
 
 impl Document {
@@ -89,9 +90,9 @@ impl Document {
         Document::from_documents(vec![value])
     }
 
-    fn from_documents(mut documents: Vec<Value>) -> Result<Document, Error> {
+    pub(crate) fn from_documents(mut documents: Vec<Value>) -> Result<Document, Error> {
         documents.retain(|document| !document.is_null());
-        if documents.iter().any(|document| !shallow(document, 0)) {
+        if !documents.iter().all(is_shallow) {
             return Err(Error::TooDeep);
         }
         match documents.len() {
@@ -245,6 +246,11 @@ fn refuse_foreign(value: &Value) -> Result<(), Error> {
         true => Ok(()),
         false => Err(Error::NotAPipeline),
     }
+}
+
+/// Whether the value keeps to [`MAX_DEPTH`].
+pub(crate) fn is_shallow(value: &Value) -> bool {
+    shallow(value, 0)
 }
 
 /// Whether the value keeps to [`MAX_DEPTH`]; looks no deeper than that.

@@ -1,4 +1,5 @@
-//! Reads compiled pipelines (IR 2.1, `PipelineSpec` and `PlatformSpec`) and turns them into plans.
+//! Reads compiled pipelines (IR 2.1, `PipelineSpec` and `PlatformSpec`) and Argo workflows of the SDK 1.8 ([`argo`]), and turns
+//! them into plans. [`Source`] is a document of either kind.
 //!
 //! The way of a document: [`parse`] (or [`Document::from_value`]) reads YAML or JSON within fixed limits and decodes
 //! it by the types of the published schema; [`plan()`](fn@plan) checks every reference and type and reports **all**
@@ -8,6 +9,7 @@
 //! Everything here is pure: no files, no clock, no randomness. Values are `serde_json::Value`; see [`coerce`] for how
 //! they are fitted to declared types.
 
+pub mod argo;
 mod decode;
 mod document;
 mod expression;
@@ -18,6 +20,7 @@ mod placeholder;
 pub mod plan;
 mod quantity;
 mod scalar;
+mod source;
 mod validate;
 mod values;
 mod yaml;
@@ -27,6 +30,7 @@ pub use expression::{ExpressionError, Scope, check_expression, condition, explai
 pub use features::{Features, notes, unsupported};
 pub use placeholder::{MissingInput, substitute};
 pub use plan::*;
+pub use source::Source;
 pub use validate::{Fault, carries_item, plan};
 pub use values::{check_parameters, coerce, normalise, text_form};
 

@@ -230,6 +230,54 @@ pub struct Container {
     pub resources: Resources,
     /// `KubernetesExecutorConfig` of the executor as canonical JSON; null for none.
     pub platform: Value,
+    /// Files that the program knows by absolute paths of its own.
+    #[serde(default, skip_serializing_if = "Files::is_empty")]
+    pub files: Files,
+}
+
+/// Paths that a program of a workflow writes down: each attempt has its own place for them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Files {
+    pub inputs: Vec<InputFile>,
+    pub outputs: Vec<OutputFile>,
+}
+
+impl Files {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.inputs.is_empty() && self.outputs.is_empty()
+    }
+}
+
+/// A file that is there before the program starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputFile {
+    /// The absolute path, as the program has it.
+    pub path: String,
+    pub source: FileSource,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileSource {
+    /// The content of an input artifact, or of an input parameter when there is no such artifact.
+    Artifact { name: String, parameter: String },
+    /// A text with placeholders.
+    Text(String),
+}
+
+/// A file that the program writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputFile {
+    /// The absolute path, as the program has it.
+    pub path: String,
+    /// The output parameter whose text it is; empty for none.
+    pub parameter: String,
+    /// The output artifact whose content it is; empty for none.
+    pub artifact: String,
+    /// The parameter's text when the file is missing.
+    pub default: Option<String>,
+    /// Whether the artifact may be missing.
+    pub optional: bool,
 }
 
 /// Quantities as Kubernetes writes them, or placeholders; empty for none.

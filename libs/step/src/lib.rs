@@ -7,10 +7,14 @@
 //! - [`placeholders`]: replaces `{{$…}}` in commands, with `IfPresent` and `Concat`.
 //! - [`executor_input`]: the JSON document that a kfp program reads.
 //! - [`executor_output`]: the JSON document that it writes, merged with the declared outputs.
+//! - [`paths`]: absolute paths of a program, moved to its attempt.
+//! - [`metrics`]: the file of metrics that older pipelines write.
 //! - [`value`]: parameter values as text and back.
 
 pub mod executor_input;
 pub mod executor_output;
+pub mod metrics;
+pub mod paths;
 pub mod placeholders;
 mod structure;
 pub mod template;

@@ -13,7 +13,7 @@ use crate::system::{self, Tool};
 use crate::workspace::Workspace;
 
 /// Python environments by the name of their list in `integration-tests/requirements`.
-const PYTHONS: &[&str] = &["tools", "kfp-2.17", "kfp-2.9", "kfp-2.4"];
+const PYTHONS: &[&str] = &["tools", "kfp-2.17", "kfp-2.9", "kfp-2.4", "kfp-1.8"];
 /// The one that the demo and the Rust tests use.
 pub(crate) const KFP: &str = "kfp-2.17";
 

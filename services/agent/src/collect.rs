@@ -15,7 +15,11 @@ use step::{ExecutorOutput, OutputArtifact, ParameterType};
 
 use crate::artifact::{self, Content};
 use crate::failure::{self, Failure, cannot};
+use crate::files::{Placed, Taken};
 use crate::prepare::Prepared;
+
+/// The type of artifacts whose metadata are metrics.
+const METRICS: &str = "system.Metrics";
 
 /// Everything that a step produced.
 #[derive(Default)]
@@ -36,12 +40,13 @@ pub(crate) fn collect(prepared: &Prepared, max_parameter_bytes: u64) -> Result<C
             kind,
             file: Path::new(file),
             limit: max_parameter_bytes,
+            taken: prepared.placed.parameters.get(name),
         };
         collected.parameters.push(parameter.collect(given)?);
     }
     let mut anything = false;
     for declared in &prepared.outputs.artifacts {
-        let artifacts = artifacts(declared, &output.artifacts)?;
+        let artifacts = artifacts(declared, &output.artifacts, &prepared.placed)?;
         anything |= artifacts.iter().any(|artifact| artifact.present);
         collected.artifacts.push(ArtifactValue {
             name: declared.name.clone(),
@@ -73,6 +78,8 @@ struct Parameter<'a> {
     kind: ParameterType,
     file: &'a Path,
     limit: u64,
+    /// The path that the program has for it.
+    taken: Option<&'a Taken>,
 }
 
 impl Parameter<'_> {
@@ -99,6 +106,18 @@ impl Parameter<'_> {
     }
 
     fn read(&self) -> Result<Vec<u8>, Failure> {
+        let Some(taken) = self.taken else {
+            return self.read_whole(None);
+        };
+        let mut bytes = self.read_whole(taken.default.as_deref())?;
+        // A shell's `echo` adds one newline that is not meant.
+        if bytes.ends_with(b"\n") {
+            bytes.pop();
+        }
+        Ok(bytes)
+    }
+
+    fn read_whole(&self, default: Option<&str>) -> Result<Vec<u8>, Failure> {
         let limit = if self.limit == 0 {
             u64::MAX
         } else {
@@ -106,11 +125,18 @@ impl Parameter<'_> {
         };
         let subject = format!("output parameter {:?}", self.name);
         let read = read_file(self.file, limit).map_err(|error| too_large(&subject, error))?;
+        let read = read.or_else(|| default.map(|text| text.as_bytes().to_vec()));
         read.ok_or_else(|| {
-            let message = format!(
-                "output parameter {:?} is missing: the program ended with 0 but neither returned it nor wrote its file",
-                self.name
-            );
+            let message = match self.taken {
+                Some(taken) => format!(
+                    "output parameter {:?} is missing: the program ended with 0 but did not write {}",
+                    self.name, taken.asked
+                ),
+                None => format!(
+                    "output parameter {:?} is missing: the program ended with 0 but neither returned it nor wrote its file",
+                    self.name
+                ),
+            };
             Failure::new(failure::OUTPUT_MISSING, message)
         })
     }
@@ -132,12 +158,27 @@ impl Parameter<'_> {
 fn artifacts(
     declared: &OutputArtifact,
     updates: &BTreeMap<String, Vec<executor_output::ArtifactUpdate>>,
+    placed: &Placed,
 ) -> Result<Vec<Artifact>, Failure> {
+    let taken = placed.artifacts.get(&declared.name);
     let updates = updates.get(&declared.name).map(Vec::as_slice);
     merge_artifacts(declared, updates)
         .into_iter()
-        .map(|merged| {
+        .map(|mut merged| {
+            if let Some(taken) = taken {
+                merged.custom_path = Some(taken.path.to_string_lossy().into_owned());
+                if declared.kind.schema_title == METRICS {
+                    merged.metadata.extend(placed.metrics(&declared.name));
+                }
+            }
             let content = content(declared, &merged)?;
+            if let (None, Some(taken)) = (&content, taken.filter(|taken| !taken.optional)) {
+                let message = format!(
+                    "output artifact {:?} is missing: the program ended with 0 but did not write {}",
+                    declared.name, taken.asked
+                );
+                return Err(Failure::new(failure::OUTPUT_MISSING, message));
+            }
             let present = content.is_some();
             let content = content.unwrap_or_default();
             Ok(Artifact {

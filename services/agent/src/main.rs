@@ -16,6 +16,7 @@ mod collect;
 mod confidential;
 mod explain;
 mod failure;
+mod files;
 mod limits;
 mod mounts;
 mod prepare;

@@ -17,6 +17,7 @@ use step::placeholders::{self, Scope};
 use step::{ArtifactType, OutputArtifact, Outputs, ParameterType};
 
 use crate::failure::{self, Failure, cannot};
+use crate::files::Placed;
 use crate::workspace;
 
 /// Runs kfp's executor with everything from files.
@@ -36,6 +37,8 @@ pub(crate) struct Prepared {
     pub(crate) types: BTreeMap<String, ParameterType>,
     /// Directories that were made for artifacts.
     pub(crate) made: Vec<PathBuf>,
+    /// What the program's own paths mean.
+    pub(crate) placed: Placed,
 }
 
 /// Prepares a step in its directory.
@@ -57,7 +60,13 @@ pub(crate) fn prepare(
     write_files(dir, assignment)?;
 
     let types = types(step)?;
-    let outputs = outputs(dir, step, types.keys())?;
+    let placed = Placed::new(dir, step.files.as_ref());
+    let mut outputs = outputs(dir, step, types.keys())?;
+    for (name, taken) in &placed.parameters {
+        if let Some(file) = outputs.parameters.get_mut(name) {
+            *file = text(&taken.path);
+        }
+    }
     let mut executor_input = executor_input(step, &outputs)?;
     workspace::bring(&executor_input, assignment)?;
     let made = make_output_dirs(step, &outputs)?;
@@ -65,28 +74,39 @@ pub(crate) fn prepare(
     let context: BTreeMap<String, String> = step.placeholders.clone().into_iter().collect();
     let declared: BTreeSet<String> = step.declared_inputs.iter().cloned().collect();
     placeholders::resolve_inputs(&mut executor_input, &context, &declared);
+    let scope = Scope {
+        executor_input: &executor_input,
+        context: &context,
+        declared_inputs: &declared,
+    };
+    placed.place(step.files.as_ref(), &scope)?;
+    let moved = assignment
+        .env
+        .iter()
+        .map(|variable| (variable.name.clone(), placed.text(&variable.value)));
     let mut prepared = Prepared {
         command: Vec::new(),
-        env: Vec::new(),
+        env: match step.files {
+            Some(_) => moved.collect(),
+            None => Vec::new(),
+        },
         python_function: false,
         outputs,
         types,
         made,
+        placed,
     };
     match &step.program {
         Some(Program::Command(command)) => {
-            let scope = Scope {
-                executor_input: &executor_input,
-                context: &context,
-                declared_inputs: &declared,
-            };
-            prepared.command = resolve(command, &scope)?;
+            prepared.command = resolve(command, &scope, &prepared.placed)?;
         }
         Some(Program::PythonFunction(function)) => {
             let executor_input = executor_input.to_string();
             prepared.command = python_command(dir, &assignment.python, function, &executor_input)?;
             prepared.command.extend(debug.then(|| "--pdb".to_owned()));
-            prepared.env = vec![("_KFP_RUNTIME".to_owned(), "true".to_owned())];
+            prepared
+                .env
+                .push(("_KFP_RUNTIME".to_owned(), "true".to_owned()));
             prepared.python_function = true;
         }
         None => return Err(no_command()),
@@ -129,7 +149,7 @@ fn make_output_dirs(step: &Step, outputs: &Outputs) -> Result<Vec<PathBuf>, Fail
     Ok(made)
 }
 
-fn resolve(command: &Command, scope: &Scope<'_>) -> Result<Vec<String>, Failure> {
+fn resolve(command: &Command, scope: &Scope<'_>, placed: &Placed) -> Result<Vec<String>, Failure> {
     if command.command.is_empty() && command.args.is_empty() {
         return Err(no_command());
     }
@@ -137,7 +157,7 @@ fn resolve(command: &Command, scope: &Scope<'_>) -> Result<Vec<String>, Failure>
         .command
         .iter()
         .chain(&command.args)
-        .cloned()
+        .map(|element| placed.text(element))
         .collect();
     let resolved = scope
         .resolve_all(&elements)

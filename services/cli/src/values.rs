@@ -168,7 +168,7 @@ pub(crate) fn read_spec(path: &Path) -> Result<Object> {
     std::fs::File::open(path)
         .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
         .with_context(cannot)?;
-    match pipeline_spec::parse(&bytes)
+    match pipeline_spec::Source::parse(&bytes)
         .with_context(cannot)?
         .to_value()
     {

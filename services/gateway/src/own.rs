@@ -15,8 +15,9 @@ use crate::{BuildError, peers};
 pub(crate) const PIPELINE_STORE: &str = "database";
 
 /// The descriptor sets of everything public.
-pub(crate) const DESCRIPTORS: [&[u8]; 6] = [
+pub(crate) const DESCRIPTORS: [&[u8]; 7] = [
     api_kfp::DESCRIPTOR,
+    api_kfp1::DESCRIPTOR,
     api_pipelines::DESCRIPTOR,
     api_runner::DESCRIPTOR,
     tonic_health::pb::FILE_DESCRIPTOR_SET,

@@ -8,6 +8,11 @@ use api_kfp::v2beta1::healthz_service_server::SERVICE_NAME as HEALTHZ;
 use api_kfp::v2beta1::pipeline_service_server::SERVICE_NAME as PIPELINES;
 use api_kfp::v2beta1::recurring_run_service_server::SERVICE_NAME as RECURRING_RUNS;
 use api_kfp::v2beta1::run_service_server::SERVICE_NAME as KFP_RUNS;
+use api_kfp1::v1beta1::auth_service_server::SERVICE_NAME as AUTH_V1;
+use api_kfp1::v1beta1::experiment_service_server::SERVICE_NAME as EXPERIMENTS_V1;
+use api_kfp1::v1beta1::job_service_server::SERVICE_NAME as JOBS_V1;
+use api_kfp1::v1beta1::pipeline_service_server::SERVICE_NAME as PIPELINES_V1;
+use api_kfp1::v1beta1::run_service_server::SERVICE_NAME as RUNS_V1;
 use api_pipelines::v1::artifact_service_server::SERVICE_NAME as ARTIFACTS;
 use api_pipelines::v1::cache_service_server::SERVICE_NAME as CACHE;
 use api_pipelines::v1::program_service_server::SERVICE_NAME as PROGRAMS;
@@ -21,7 +26,12 @@ use api_runner::v1::volume_service_server::SERVICE_NAME as VOLUMES;
 use rpc::{Channel, Switchboard};
 
 /// What the pipeline orchestrator serves.
-const ORCHESTRATOR: [&str; 11] = [
+const ORCHESTRATOR: [&str; 16] = [
+    AUTH_V1,
+    EXPERIMENTS_V1,
+    JOBS_V1,
+    PIPELINES_V1,
+    RUNS_V1,
     EXPERIMENTS,
     PIPELINES,
     RECURRING_RUNS,
@@ -77,6 +87,10 @@ impl Peers {
 
     pub(crate) fn kfp_pipelines(&self) -> Option<&Channel> {
         self.channel(PIPELINES)
+    }
+
+    pub(crate) fn kfp1_pipelines(&self) -> Option<&Channel> {
+        self.channel(PIPELINES_V1)
     }
 
     pub(crate) fn runs(&self) -> Option<&Channel> {

@@ -101,6 +101,7 @@ pub async fn build(config: &Config, host: &Host, runner: rpc::Channel) -> anyhow
         metrics,
     };
     let mut services = api::add_kfp(Services::new(SERVICE), &app);
+    services = api::v1::add(services, &app);
     services = api::flumina::add(services, &app, &engine, objects);
     Ok(Service {
         services,

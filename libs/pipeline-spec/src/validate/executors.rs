@@ -110,6 +110,7 @@ fn container(at: &str, spec: &PipelineContainerSpec, faults: &mut Faults) -> Con
                 resources(&format!("{at}.resources"), spec, faults)
             }),
         platform: serde_json::Value::Null,
+        files: Default::default(),
     }
 }
 

@@ -112,7 +112,7 @@ fn bad_documents_are_refused_by_name() {
         ),
         (
             "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nspec: {}\n",
-            "this is an Argo Workflow (a pipeline of the KFP SDK 1.x); it is not executed yet, compile with SDK 2.x",
+            "this is an Argo Workflow; of Argo, documents of the kind Workflow are executed",
         ),
         (&twice, "the file holds two pipelines"),
         (

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
+mod argo;
 mod body_faults;
 mod descriptor;
 mod documents;

@@ -11,6 +11,7 @@ use super::metadata::Graph;
 const SERVERS: &[(&str, Option<&str>)] = &[
     ("google", None),
     ("kfp", Some("pipeline-orchestrator")),
+    ("kfp1", Some("pipeline-orchestrator")),
     ("pipelines", Some("pipeline-orchestrator")),
     ("runner", Some("runner")),
     ("step", None),

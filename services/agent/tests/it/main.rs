@@ -4,6 +4,7 @@
 mod attempt;
 mod end;
 mod faults;
+mod files;
 mod mounts;
 mod outputs;
 mod overhead;

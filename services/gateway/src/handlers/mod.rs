@@ -17,6 +17,7 @@ use runtime::{Readiness, Shutdown};
 use tonic::Status;
 use tonic::body::Body;
 
+use self::upload::Contract;
 use crate::config::Limits;
 use crate::rest::{Failure, Handler, Transcoder, query, segment};
 use crate::{Error, Peers};
@@ -105,8 +106,16 @@ impl Handlers {
             Handler::Readyz => Ok(plain::readyz(&self.readiness)),
             Handler::Page(file) => Ok(page::serve(file, &call.parts.headers)),
             Handler::KfpHealthz => Ok(plain::kfp_healthz()),
-            Handler::UploadPipeline => Box::pin(self.upload_pipeline(call, body)).await,
-            Handler::UploadVersion => Box::pin(self.upload_version(call, body)).await,
+            Handler::UploadPipeline => {
+                Box::pin(self.upload_pipeline(call, body, Contract::V2)).await
+            }
+            Handler::UploadVersion => Box::pin(self.upload_version(call, body, Contract::V2)).await,
+            Handler::UploadPipelineV1 => {
+                Box::pin(self.upload_pipeline(call, body, Contract::V1)).await
+            }
+            Handler::UploadVersionV1 => {
+                Box::pin(self.upload_version(call, body, Contract::V1)).await
+            }
             Handler::ReadKfpArtifact => self.read_kfp_artifact(call).await,
             Handler::DownloadArtifact => self.download_artifact(call).await,
             Handler::NodeLog | Handler::TaskLog => self.read_log(call).await,

@@ -6,11 +6,13 @@ use std::time::Duration;
 use api_kfp::v2beta1::{
     CreatePipelineAndVersionRequest, CreatePipelineVersionRequest, Pipeline, PipelineVersion,
 };
+use api_kfp1::v1beta1::{GetPipelineRequest, GetPipelineVersionRequest};
 use axum::extract::multipart::MultipartError;
 use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Request, Response, StatusCode};
+use prost::Message as _;
 use prost_types::{ListValue, Struct, Value, value};
 use tonic::body::Body;
 
@@ -25,6 +27,15 @@ const FORM_OVERHEAD: usize = 64 * 1024;
 const MAX_DEPTH: usize = 30;
 const FILE_FIELD: &str = "uploadfile";
 
+/// In whose shape the answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Contract {
+    V1,
+    V2,
+}
+
+const V2: &str = "kubeflow.pipelines.backend.api.v2beta1";
+
 struct Uploaded {
     name: String,
     spec: Struct,
@@ -36,6 +47,7 @@ impl Handlers {
         &self,
         call: Call<'_>,
         body: Body,
+        contract: Contract,
     ) -> Result<Response<Body>, Failure> {
         let query = call.query()?;
         let tags = tags(&query)?;
@@ -61,8 +73,18 @@ impl Handlers {
                 ..Default::default()
             }),
         };
-        self.create(&call, "CreatePipelineAndVersion", "Pipeline", &request)
-            .await
+        let answer = self
+            .create(&call, "CreatePipelineAndVersion", &request)
+            .await?;
+        if contract == Contract::V2 {
+            return self.answer(&format!("{V2}.Pipeline"), answer).await;
+        }
+        let created = Pipeline::decode(answer).map_err(|_| malformed())?;
+        let request = GetPipelineRequest {
+            id: created.pipeline_id,
+        };
+        let answer = self.get_v1(&call, "GetPipelineV1", &request).await?;
+        self.answer("api.Pipeline", answer).await
     }
 
     /// `POST …/pipelines/upload_version?pipelineid=`: a version of a pipeline.
@@ -70,6 +92,7 @@ impl Handlers {
         &self,
         call: Call<'_>,
         body: Body,
+        contract: Contract,
     ) -> Result<Response<Body>, Failure> {
         let query = call.query()?;
         let tags = tags(&query)?;
@@ -92,33 +115,56 @@ impl Handlers {
                 ..Default::default()
             }),
         };
-        self.create(&call, "CreatePipelineVersion", "PipelineVersion", &request)
-            .await
+        let answer = self
+            .create(&call, "CreatePipelineVersion", &request)
+            .await?;
+        if contract == Contract::V2 {
+            return self.answer(&format!("{V2}.PipelineVersion"), answer).await;
+        }
+        let created = PipelineVersion::decode(answer).map_err(|_| malformed())?;
+        let request = GetPipelineVersionRequest {
+            version_id: created.pipeline_version_id,
+        };
+        let answer = self.get_v1(&call, "GetPipelineVersionV1", &request).await?;
+        self.answer("api.PipelineVersion", answer).await
     }
 
     async fn create(
         &self,
         call: &Call<'_>,
         method: &str,
-        output: &str,
         request: &impl prost::Message,
-    ) -> Result<Response<Body>, Failure> {
-        const PACKAGE: &str = "kubeflow.pipelines.backend.api.v2beta1";
+    ) -> Result<Bytes, Failure> {
         let channel = reach(self.peers.kfp_pipelines())?;
-        let path = format!("/{PACKAGE}.PipelineService/{method}");
+        let path = format!("/{V2}.PipelineService/{method}");
         let path = path.parse().map_err(|_| Error::NoRoute(path))?;
         let mut request = call
             .context
             .request(self.unary_timeout(), Bytes::from(request.encode_to_vec()));
         crate::rest::forward(&call.parts.headers, &mut request);
-        let answer = rpc::raw::unary(&channel, path, request).await?;
-        let output = self
-            .transcoder
-            .schema
-            .find(&format!("{PACKAGE}.{output}"))
-            .ok_or(crate::json::Malformed)
-            .map_err(Error::from)?;
-        self.transcoder.answer(output, answer.into_inner()).await
+        Ok(rpc::raw::unary(&channel, path, request).await?.into_inner())
+    }
+
+    /// What was created, as the older contract shows it.
+    async fn get_v1(
+        &self,
+        call: &Call<'_>,
+        method: &str,
+        request: &impl prost::Message,
+    ) -> Result<Bytes, Failure> {
+        let channel = reach(self.peers.kfp1_pipelines())?;
+        let path = format!("/api.PipelineService/{method}");
+        let path = path.parse().map_err(|_| Error::NoRoute(path))?;
+        let request = call
+            .context
+            .request(self.unary_timeout(), Bytes::from(request.encode_to_vec()));
+        Ok(rpc::raw::unary(&channel, path, request).await?.into_inner())
+    }
+
+    async fn answer(&self, output: &str, answer: Bytes) -> Result<Response<Body>, Failure> {
+        let output = self.transcoder.schema.find(output);
+        let output = output.ok_or_else(malformed)?;
+        self.transcoder.answer(output, answer).await
     }
 
     /// Reads the form and the specification in it. Nothing of it is kept when that fails.
@@ -130,7 +176,7 @@ impl Handlers {
             .run(move || {
                 let text = specification(&name, &file, limit)?;
                 drop(file);
-                let document = pipeline_spec::parse(&text)
+                let document = pipeline_spec::Source::parse(&text)
                     .map_err(|error| Error::Upload(error.to_string()))?;
                 let spec = structure(document.to_value())?;
                 Ok(Uploaded { name, spec })
@@ -193,6 +239,10 @@ impl Handlers {
             ))
         })
     }
+}
+
+fn malformed() -> Error {
+    Error::from(crate::json::Malformed)
 }
 
 fn form_error(error: &MultipartError, limit: usize) -> Error {

@@ -15,6 +15,8 @@ use crate::json::{self, Schema};
 pub enum Dialect {
     /// `{"error","code","message","details"}` as Kubeflow's gateway answers.
     Kfp,
+    /// The same with the details of the older contract.
+    Kfp1,
     /// `{"error_message","error_details"}` as Kubeflow's upload answers.
     KfpUpload,
     /// `{"error":{"code","status","message","details"}}` of google.rpc (AIP-193), for contracts of our own.
@@ -31,7 +33,8 @@ impl Dialect {
         let rest = path.split('/').skip(3).collect::<Vec<_>>();
         match rest[..] {
             ["pipelines", "upload" | "upload_version"] => Self::KfpUpload,
-            _ => Self::Kfp,
+            _ if path.starts_with("/apis/v2beta1/") => Self::Kfp,
+            _ => Self::Kfp1,
         }
     }
 }
@@ -114,7 +117,7 @@ impl Failure {
     pub(crate) fn line(&self, dialect: Dialect, schema: &Schema) -> Vec<u8> {
         let mut line = match dialect {
             Dialect::Google => body(dialect, &self.status, self.http, schema),
-            Dialect::Kfp | Dialect::KfpUpload => {
+            Dialect::Kfp | Dialect::Kfp1 | Dialect::KfpUpload => {
                 let inner = body(Dialect::Kfp, &self.status, self.http, schema);
                 [b"{\"error\":", inner.as_slice(), b"}"].concat()
             }
@@ -156,6 +159,16 @@ fn body(dialect: Dialect, status: &Status, http: StatusCode, schema: &Schema) ->
                 "@type": "type.googleapis.com/google.rpc.Status",
                 "code": code,
                 "message": message,
+            }],
+        }),
+        Dialect::Kfp1 => json!({
+            "error": message,
+            "code": code,
+            "message": message,
+            "details": [{
+                "@type": "type.googleapis.com/api.Error",
+                "error_message": message,
+                "error_details": format!("{}: {message}", code_name(status.code())),
             }],
         }),
         Dialect::KfpUpload => json!({

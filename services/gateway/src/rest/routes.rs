@@ -20,6 +20,8 @@ pub(crate) enum Handler {
     KfpHealthz,
     UploadPipeline,
     UploadVersion,
+    UploadPipelineV1,
+    UploadVersionV1,
     ReadKfpArtifact,
     NodeLog,
     TaskLog,
@@ -35,6 +37,16 @@ const HANDLERS: &[(&str, &str, Handler)] = &[
     ("GET", "/livez", Handler::Livez),
     ("GET", "/readyz", Handler::Readyz),
     ("GET", "/apis/v1beta1/healthz", Handler::KfpHealthz),
+    (
+        "POST",
+        "/apis/v1beta1/pipelines/upload",
+        Handler::UploadPipelineV1,
+    ),
+    (
+        "POST",
+        "/apis/v1beta1/pipelines/upload_version",
+        Handler::UploadVersionV1,
+    ),
     (
         "POST",
         "/apis/v2beta1/pipelines/upload",

@@ -91,7 +91,7 @@ fn digest(mut request: impl Mutation) -> String {
         .collect()
 }
 
-fn sorted<V>(map: &mut HashMap<String, V>, encode: impl Fn(V) -> Vec<u8>) -> Vec<u8> {
+pub(super) fn sorted<V>(map: &mut HashMap<String, V>, encode: impl Fn(V) -> Vec<u8>) -> Vec<u8> {
     let mut entries: Vec<(String, V)> = map.drain().collect();
     entries.sort_by(|(a, _), (b, _)| a.cmp(b));
     let mut bytes = Vec::new();

@@ -9,6 +9,7 @@ mod pipelines;
 mod recurring;
 mod render;
 mod runs;
+pub(crate) mod v1;
 mod value;
 
 use api_kfp::v2beta1 as kfp;

@@ -126,7 +126,8 @@ fn parsed(request: kfp::CreateRecurringRunRequest) -> Result<(NewSchedule, Viola
     Ok((new, faults))
 }
 
-fn trigger(trigger: Option<kfp::Trigger>, faults: &mut Violations) -> TriggerSpec {
+/// The trigger that is asked for.
+pub(super) fn trigger(trigger: Option<kfp::Trigger>, faults: &mut Violations) -> TriggerSpec {
     let (timing, start, end) = match trigger.and_then(|trigger| trigger.trigger) {
         Some(AskedTrigger::CronSchedule(cron)) => {
             (Timing::Cron(cron.cron), cron.start_time, cron.end_time)
@@ -217,7 +218,8 @@ fn rendered(details: &ScheduleDetails) -> kfp::RecurringRun {
     }
 }
 
-fn shown_trigger(spec: &TriggerSpec) -> kfp::Trigger {
+/// A trigger as the contract shows it.
+pub(super) fn shown_trigger(spec: &TriggerSpec) -> kfp::Trigger {
     let time = |at: Option<i64>| at.map(|at| to_proto(Timestamp::from_micros(at)));
     let (start_time, end_time) = (time(spec.start), time(spec.end));
     let trigger = match &spec.timing {

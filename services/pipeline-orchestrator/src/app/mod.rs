@@ -3,6 +3,7 @@
 mod backfills;
 mod experiments;
 mod lists;
+mod metrics;
 mod pipelines;
 mod plans;
 mod recurring;

@@ -248,6 +248,32 @@ impl App {
         found.await
     }
 
+    /// Returns a version, whatever its pipeline.
+    pub async fn find_version(&self, id: PipelineVersionId) -> Result<Version, Error> {
+        let found =
+            self.read(move |conn| Box::pin(async move { version_of(conn, None, id).await }));
+        found.await
+    }
+
+    /// Returns the newest version of each pipeline that has one.
+    pub async fn latest_versions(
+        &self,
+        ids: Vec<PipelineId>,
+    ) -> Result<BTreeMap<PipelineId, Version>, Error> {
+        let read = self.read(move |conn| {
+            Box::pin(async move {
+                let mut found = BTreeMap::new();
+                for id in ids {
+                    if let Some(version) = pipelines::latest_version(conn, id).await? {
+                        found.insert(id, version);
+                    }
+                }
+                Ok(found)
+            })
+        });
+        read.await
+    }
+
     /// Returns a page of the versions of a pipeline.
     pub async fn list_versions(
         &self,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pipeline_spec::{Document, Features, Plan};
+use pipeline_spec::{Features, Plan, Source};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sql::Conn;
@@ -144,14 +144,14 @@ fn spec_of(value: &Value) -> Result<Spec, Error> {
 /// Large documents take a while, so they are not planned where other calls wait.
 async fn plan_of(field: String, value: Value) -> Result<Plan, Error> {
     let work = move || {
-        let document = Document::from_value(value).map_err(|error| match error {
+        let source = Source::from_value(value).map_err(|error| match error {
             pipeline_spec::Error::Field {
                 field: place,
                 message,
             } => Error::field(&format!("{field}.{}", clip(&place)), message),
             other => Error::field(&field, other.to_string()),
         })?;
-        pipeline_spec::plan(&document).map_err(|faults| {
+        source.plan().map_err(|faults| {
             let violations = faults.into_iter().map(|fault| violation(&field, fault));
             Error::Invalid(violations.collect())
         })

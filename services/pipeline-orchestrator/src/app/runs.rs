@@ -282,6 +282,14 @@ impl App {
         details.await
     }
 
+    /// The specification that a run executes, also when it came from a version.
+    pub async fn spec_of(&self, record: &RunRecord) -> Result<Option<String>, Error> {
+        let hash = record.spec_hash.clone();
+        let found =
+            self.read(move |conn| Box::pin(async move { Ok(specs::get(conn, &hash).await?) }));
+        found.await
+    }
+
     /// Returns a page of runs, without their tasks: those of one run may be thousands.
     pub async fn list_runs(
         &self,

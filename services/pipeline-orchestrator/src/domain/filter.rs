@@ -161,7 +161,8 @@ fn predicate(
             continue;
         }
         match name.as_str() {
-            "operation" => operation = Some(self::operation(&value)?),
+            // The older contract has the shorter name.
+            "operation" | "op" => operation = Some(self::operation(&value)?),
             "key" => match value {
                 Value::String(text) => key = Some(text),
                 _ => return fault("\"key\" must be a string"),

@@ -80,8 +80,12 @@ impl Engine<'_> {
 
     /// Creates the tasks of a group and starts those that wait for nothing.
     fn open_group(&mut self, id: TaskId) -> Result<(), StepError> {
-        self.act(id, TaskAction::Open)?;
         let plan = self.plan();
+        let task = self.state.task(id)?;
+        if let Some((reason, message)) = self.too_much(task, dag_of(&plan, task)?.order.len()) {
+            return self.fail(id, reason, message);
+        }
+        self.act(id, TaskAction::Open)?;
         let task = self.state.task(id)?;
         let shape = self.state.shape(task)?;
         let (path, iteration) = (task.path.clone(), task.iteration);

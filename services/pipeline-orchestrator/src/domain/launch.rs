@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ids::{ArtifactId, RunId, TaskId, WorkloadId};
 use pipeline_spec::plan::{
-    ArtifactType, Body, Container, Executor, OutputArtifact, ParameterType, Resources,
+    ArtifactType, Body, Container, Executor, Files, OutputArtifact, ParameterType, Resources,
 };
 use serde_json::{Map, Value, json};
 
@@ -47,6 +47,8 @@ pub struct LaunchSpec {
     pub declared_inputs: Vec<String>,
     /// What the task asks of the platform.
     pub platform: Platform,
+    /// Files that the program knows by absolute paths of its own.
+    pub files: Files,
 }
 
 /// The settings of a program that may come from inputs.
@@ -135,10 +137,18 @@ pub fn launch_spec(state: &RunState, id: TaskId) -> Result<LaunchSpec, StepError
             .map(|(name, parameter_type)| (name.clone(), *parameter_type))
             .collect(),
         output_artifacts: output_artifacts.collect(),
-        placeholders: resolve::context(state, task),
+        placeholders: placeholders(state, task, attempt.number),
         declared_inputs: declared_inputs.collect(),
         platform,
+        files: container.files.clone(),
     })
+}
+
+fn placeholders(state: &RunState, task: &Task, attempt: u32) -> BTreeMap<String, String> {
+    let mut placeholders = resolve::context(state, task);
+    let retries = attempt.saturating_sub(1).to_string();
+    placeholders.insert("retries".to_owned(), retries);
+    placeholders
 }
 
 /// `<root>/<pipeline>/<run>/<task id>-<task>/<attempt>`: no two attempts share a place.

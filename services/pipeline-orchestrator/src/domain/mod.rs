@@ -51,11 +51,13 @@ mod importer;
 mod launch;
 mod loops;
 pub mod macros;
+mod metric;
 mod model;
 mod page;
 mod placeholder;
 pub mod platform;
 mod records;
+mod recursion;
 mod resolve;
 mod run_filter;
 pub mod schedule;
@@ -77,6 +79,7 @@ pub use event::{
 pub use fields::{Field, FieldKind, Fields};
 pub use filter::{Compare, Filter, FilterError, Key, Predicate, Test};
 pub use launch::{LaunchSpec, OutputSpec, Settings, launch_spec, run_base};
+pub use metric::{RunMetric, metrics_of};
 pub use model::{
     Artifact, Attempt, Cancel, Entered, Inputs, LOST_BUDGET, Outputs, Run, RunBody, Task, TaskBody,
     TaskRecord, Usage,

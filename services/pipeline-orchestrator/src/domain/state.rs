@@ -12,6 +12,7 @@ use super::event::{Effect, StepError};
 use super::importer;
 use super::loops::{self, Iterations};
 use super::model::{Artifact, Run, Task};
+use super::recursion;
 use super::status::{TaskKind, TaskStatus};
 
 /// How many tasks a run may have, inner ones included.
@@ -43,7 +44,7 @@ pub struct RunState {
     pub(super) expected_tasks: u64,
     /// How many tasks each component of the plan comes to, itself included.
     sizes: HashMap<String, u64>,
-    /// Whether the plan has loops over items that it does not know.
+    /// Whether the plan has loops over items that it does not know, or components that hold themselves.
     open_ended: bool,
     /// How many importers have not ended: each may still take an id for its artifact.
     pub(super) open_importers: usize,
@@ -165,7 +166,7 @@ impl RunState {
             planned_tasks,
             expected_tasks: planned_tasks.unwrap_or(1),
             sizes,
-            open_ended: open_ended(&plan),
+            open_ended: open_ended(&plan) || recursion::holds_itself(&plan),
             plan,
             shapes,
             tasks: BTreeMap::new(),
@@ -484,7 +485,6 @@ fn count(
     known: &mut HashMap<String, u64>,
     depth: usize,
 ) -> Option<u64> {
-    // A component that holds itself ends here too.
     if depth > MAX_DEPTH {
         return None;
     }
@@ -496,6 +496,8 @@ fn count(
         let inner = match known.get(&task.component) {
             Some(inner) => *inner,
             None => {
+                // A component that holds itself is opened as often as its condition says, so it counts once.
+                known.insert(task.component.clone(), 1);
                 let inner = match plan.components.get(&task.component) {
                     Some(component) => count(plan, component, known, depth + 1)?,
                     None => 1,

@@ -9,6 +9,7 @@ pub(crate) mod experiments;
 pub(crate) mod facts;
 pub(crate) mod idempotency;
 pub(crate) mod lists;
+pub(crate) mod metrics;
 pub(crate) mod pipelines;
 mod relocate;
 mod rows;

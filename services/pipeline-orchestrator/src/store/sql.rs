@@ -128,6 +128,14 @@ statements! {
     DELETE_VERSION = "DELETE FROM pipeline_versions WHERE id = $1";
     DELETE_VERSIONS = "DELETE FROM pipeline_versions WHERE pipeline_id = $1";
 
+    /// Of a node and a name, the first report counts.
+    REPORT_METRIC =
+        "INSERT INTO run_metrics (run_id, node_id, name, number_value, format, reported_at) \
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
+    METRICS_OF_RUN =
+        "SELECT node_id, name, number_value, format FROM run_metrics WHERE run_id = $1 \
+         ORDER BY reported_at, node_id, name";
+
     GET_SPEC = "SELECT body AS value FROM specs WHERE hash = $1";
     /// Removes a specification that nothing executes or holds any more.
     FORGET_SPEC =

@@ -223,9 +223,10 @@ impl<'e> Actor<'e> {
         let corrupt = |text: String| Failure::Corrupt(text);
         let spec = spec.ok_or_else(|| corrupt("its specification is missing".to_owned()))?;
         let spec = serde_json::from_str(&spec).map_err(|error| corrupt(error.to_string()))?;
-        let document = pipeline_spec::Document::from_value(spec)
-            .map_err(|error| corrupt(error.to_string()))?;
-        let plan = pipeline_spec::plan(&document)
+        let source =
+            pipeline_spec::Source::from_value(spec).map_err(|error| corrupt(error.to_string()))?;
+        let plan = source
+            .plan()
             .map_err(|faults| corrupt(format!("{} faults in its specification", faults.len())))?;
         let tasks: Result<Vec<Task>, _> = tasks.into_iter().map(Task::from_record).collect();
         let tasks = tasks.map_err(|error| corrupt(error.to_string()))?;

@@ -4,7 +4,7 @@ use api_runner::v1 as runner;
 use api_step::v1 as step;
 use clock::Timestamp;
 use ids::WorkloadId;
-use pipeline_spec::plan::{ArtifactType, ParameterType, Resources};
+use pipeline_spec::plan::{ArtifactType, FileSource, Files, ParameterType, Resources};
 use serde_json::{Map, Value};
 
 use super::settings;
@@ -48,6 +48,7 @@ pub(crate) fn request(namespace: &str, spec: LaunchSpec) -> runner::LaunchReques
             .collect(),
         placeholders: spec.placeholders.into_iter().collect(),
         declared_inputs: spec.declared_inputs,
+        files: files(spec.files),
     };
     let labels = [
         ("run", spec.run_id.to_string()),
@@ -83,6 +84,38 @@ pub(crate) fn request(namespace: &str, spec: LaunchSpec) -> runner::LaunchReques
         id: spec.workload_id.into(),
         spec: Some(workload),
     }
+}
+
+/// Compiled pipelines have none, and then the message says nothing.
+fn files(files: Files) -> Option<step::Files> {
+    if files.is_empty() {
+        return None;
+    }
+    let inputs = files.inputs.into_iter().map(|file| {
+        let mut input = step::InputFile {
+            path: file.path,
+            ..Default::default()
+        };
+        match file.source {
+            FileSource::Artifact { name, parameter } => {
+                input.artifact = name;
+                input.parameter = parameter;
+            }
+            FileSource::Text(text) => input.text = text,
+        }
+        input
+    });
+    let outputs = files.outputs.into_iter().map(|file| step::OutputFile {
+        path: file.path,
+        parameter: file.parameter,
+        artifact: file.artifact,
+        default_value: file.default,
+        optional: file.optional,
+    });
+    Some(step::Files {
+        inputs: inputs.collect(),
+        outputs: outputs.collect(),
+    })
 }
 
 fn resources(asked: Resources) -> runner::Resources {

@@ -82,7 +82,7 @@ async fn specifications_are_checked_before_anything_is_stored() {
             (json!({}), "neither pipelineInfo nor root"),
             (
                 json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow"}),
-                "KFP SDK 1.x",
+                "spec.entrypoint",
             ),
             (change(program(), "/schemaVersion", json!("2.0.0")), "2.1.0"),
             (

@@ -12,3 +12,4 @@ mod private;
 mod recurring;
 mod runs;
 mod support;
+mod v1;

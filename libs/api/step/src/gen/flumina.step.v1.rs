@@ -20,6 +20,10 @@ pub struct Step {
     /// Names of the declared inputs; a placeholder of any other name is an error of the step.
     #[prost(string, repeated, tag = "7")]
     pub declared_inputs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Files that the program knows by absolute paths of its own. These paths, in the command, the arguments and the
+    /// environment, are moved to a place of the attempt.
+    #[prost(message, optional, tag = "8")]
+    pub files: ::core::option::Option<Files>,
     /// What is executed.
     #[prost(oneof = "step::Program", tags = "1, 2")]
     pub program: ::core::option::Option<step::Program>,
@@ -36,6 +40,51 @@ pub mod step {
         #[prost(message, tag = "2")]
         PythonFunction(super::PythonFunction),
     }
+}
+/// Paths that a program writes down.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Files {
+    /// Files that are there before the program starts.
+    #[prost(message, repeated, tag = "1")]
+    pub inputs: ::prost::alloc::vec::Vec<InputFile>,
+    /// Files that the program writes.
+    #[prost(message, repeated, tag = "2")]
+    pub outputs: ::prost::alloc::vec::Vec<OutputFile>,
+}
+/// A file that is there before the program starts. An artifact comes first, then a parameter, then the text.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InputFile {
+    /// The absolute path, as the program has it.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// The input artifact whose content it is; empty for none.
+    #[prost(string, tag = "2")]
+    pub artifact: ::prost::alloc::string::String,
+    /// The input parameter whose text it is when there is no such artifact; empty for none.
+    #[prost(string, tag = "3")]
+    pub parameter: ::prost::alloc::string::String,
+    /// The content, with placeholders.
+    #[prost(string, tag = "4")]
+    pub text: ::prost::alloc::string::String,
+}
+/// A file that the program writes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OutputFile {
+    /// The absolute path, as the program has it.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// The output parameter whose text it is, without one newline at its end; empty for none.
+    #[prost(string, tag = "2")]
+    pub parameter: ::prost::alloc::string::String,
+    /// The output artifact whose content it is; empty for none.
+    #[prost(string, tag = "3")]
+    pub artifact: ::prost::alloc::string::String,
+    /// The parameter's text when the file is missing.
+    #[prost(string, optional, tag = "4")]
+    pub default_value: ::core::option::Option<::prost::alloc::string::String>,
+    /// Whether the artifact may be missing.
+    #[prost(bool, tag = "5")]
+    pub optional: bool,
 }
 /// A program with its arguments; placeholders of the kfp executor contract are not yet replaced.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

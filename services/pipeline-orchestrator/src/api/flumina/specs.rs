@@ -2,7 +2,7 @@
 
 use api_pipelines::v1 as own;
 use api_pipelines::v1::spec_service_server::SpecService;
-use pipeline_spec::Fault;
+use pipeline_spec::{Fault, Source};
 use tonic::{Request, Response, Status};
 
 use super::Flumina;
@@ -26,11 +26,11 @@ impl SpecService for Flumina {
 }
 
 fn faults(document: &str) -> Vec<Fault> {
-    let document = match pipeline_spec::parse(document.as_bytes()) {
-        Ok(document) => document,
+    let source = match Source::parse(document.as_bytes()) {
+        Ok(source) => source,
         Err(error) => return vec![Fault::new("document", error.to_string())],
     };
-    match pipeline_spec::plan(&document) {
+    match source.plan() {
         Err(faults) => faults,
         Ok(plan) => pipeline_spec::unsupported(&plan, &crate::app::features()),
     }

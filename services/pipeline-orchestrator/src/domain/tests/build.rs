@@ -136,6 +136,7 @@ pub(super) fn container() -> Container {
         env: vec![],
         resources: Resources::default(),
         platform: Value::Null,
+        files: Default::default(),
     }
 }
 

@@ -9,6 +9,7 @@ mod loops;
 mod pipelines;
 mod platform;
 mod random;
+mod recursion;
 mod reference;
 mod rows;
 mod rules;

@@ -1,0 +1,177 @@
+"""Our own pipelines for the SDK 1.8."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+from kfp.components import InputPath, OutputPath, create_component_from_func, func_to_container_op
+
+IMAGE = "python:3.7"
+
+
+@dsl.pipeline(name="two-steps")
+def two_steps():
+    first = dsl.ContainerOp(
+        name="first", image=IMAGE, command=["python", "-c"], arguments=["print('hello from first')"]
+    )
+    second = dsl.ContainerOp(
+        name="second", image=IMAGE, command=["python", "-c"], arguments=["print('hello from second')"]
+    )
+    second.after(first)
+
+
+@func_to_container_op
+def flip() -> str:
+    return "heads"
+
+
+@func_to_container_op
+def show(x):
+    print("show", x)
+
+
+@func_to_container_op
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@dsl.pipeline(name="parameters")
+def parameters(a: int = 3, b: int = 4, name: str = "x y"):
+    total = add(a, b)
+    more = add(total.output, 10)
+    show(more.output)
+    show(f"hi {name} and {more.output}")
+
+
+def write_lines(lines_path: OutputPath(str), n: int = 3):
+    with open(lines_path, "w") as file:
+        file.write("line\n" * n)
+
+
+def count(lines_path: InputPath()) -> int:
+    return len(open(lines_path).readlines())
+
+
+write_op = create_component_from_func(write_lines)
+count_op = create_component_from_func(count)
+
+
+@dsl.pipeline(name="artifacts")
+def artifacts(text: str = "hello\nworld\n"):
+    lines = write_op(n=7)
+    show(count_op(lines.output).output)
+    show(count_op(text).output)
+    show(lines.output)
+
+
+@dsl.pipeline(name="files")
+def files():
+    path = "/tmp/flumina-conformance-output.txt"
+    generated = dsl.ContainerOp(
+        name="gen", image="library/bash:4.4.23", command=["sh", "-c"], arguments=[f"echo 42 > {path}"],
+        file_outputs={"out": path},
+    )
+    dsl.ContainerOp(
+        name="use", image="library/bash:4.4.23", command=["sh", "-c"], arguments=[f'echo "got {generated.output}"']
+    )
+
+
+@dsl.pipeline(name="conditions")
+def conditions(n: int = 5):
+    coin = flip()
+    with dsl.Condition(coin.output == "heads"):
+        show("was heads")
+        with dsl.Condition(n > 3):
+            show("n big")
+        with dsl.Condition(n > 30):
+            show("n huge")
+    with dsl.Condition(coin.output == "tails"):
+        show("was tails")
+
+
+@dsl.pipeline(name="loops")
+def loops(items: list = [1, 2, 3]):
+    with dsl.ParallelFor([{"a": 1, "b": 2}, {"a": 10, "b": 20}], parallelism=1) as item:
+        show(add(item.a, item.b).output)
+        with dsl.ParallelFor(items) as inner:
+            show(add(item.a, inner).output)
+
+
+@func_to_container_op
+def letters() -> list:
+    return ["x", "y", "z"]
+
+
+@func_to_container_op
+def objects() -> list:
+    return [{"k": "p"}, {"k": "q"}]
+
+
+@dsl.pipeline(name="dynamic-loops")
+def dynamic_loops():
+    with dsl.ParallelFor(letters().output) as item:
+        show(item)
+    with dsl.ParallelFor(objects().output) as item:
+        show(item.k)
+
+
+def _exit_op(*arguments):
+    program = "import sys; print(*sys.argv[1:])"
+    return dsl.ContainerOp(
+        name="exit-op", image=IMAGE, command=["python", "-c", program], arguments=list(arguments)
+    )
+
+
+@dsl.pipeline(name="exit-handler")
+def exit_handler(n: str = "foo"):
+    with dsl.ExitHandler(_exit_op("{{workflow.status}}", n)):
+        coin = flip()
+        failing = dsl.ContainerOp(
+            name="failing", image=IMAGE, command=["python", "-c"], arguments=["raise SystemExit(3)"]
+        )
+        failing.after(coin)
+
+
+@dsl.pipeline(name="exit-after-success")
+def exit_after_success():
+    with dsl.ExitHandler(_exit_op("{{workflow.status}}")):
+        flip()
+
+
+@func_to_container_op
+def dec(n) -> int:
+    return int(n) - 1
+
+
+@dsl.graph_component
+def countdown(n):
+    less = dec(n)
+    with dsl.Condition(less.output > 0):
+        countdown(less.output)
+
+
+@dsl.pipeline(name="recursion")
+def recursion(n: int = 3):
+    show("end").after(countdown(n))
+
+
+def evaluate() -> NamedTuple("Outputs", [("mlpipeline_metrics", "Metrics"), ("mlpipeline_ui_metadata", "UI_metadata")]):
+    import json
+
+    metrics = [
+        {"name": "accuracy-score", "numberValue": 0.91, "format": "PERCENTAGE"},
+        {"name": "loss", "numberValue": 2, "format": "RAW"},
+    ]
+    return json.dumps({"metrics": metrics}), json.dumps({"version": 1, "outputs": []})
+
+
+evaluate_op = create_component_from_func(evaluate)
+
+
+@dsl.pipeline(name="metrics")
+def metrics():
+    evaluate_op()
+
+
+@dsl.pipeline(name="sleeper")
+def sleeper():
+    dsl.ContainerOp(name="sleep", image=IMAGE, command=["sleep"], arguments=["600"])

@@ -1,0 +1,427 @@
+//! Templates that run a program.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::read::Node;
+use super::template::Template;
+use super::text::{Part, Reference, raw_input};
+use super::{Lowering, artifact_type};
+use crate::plan::{
+    Body, Component, Container, Executor, FileSource, Files, InputArtifact, InputFile,
+    OutputArtifact, OutputFile, ParameterType, Resources,
+};
+
+/// Where the source of a script lies.
+const SCRIPT: &str = "/argo/staging/script";
+/// Where output parameters lie that do not come from the program.
+const VALUES: &str = "/argo/values";
+
+const WITHOUT_EFFECT: [&str; 12] = [
+    "imagePullPolicy",
+    "livenessProbe",
+    "mirrorVolumeMounts",
+    "name",
+    "ports",
+    "readinessProbe",
+    "securityContext",
+    "startupProbe",
+    "stdin",
+    "terminationMessagePath",
+    "terminationMessagePolicy",
+    "tty",
+];
+
+impl Lowering<'_> {
+    /// The component and the executor of a template with a program.
+    pub(super) fn program(&mut self, template: &Template<'_>) {
+        let script = template.node.has("script");
+        let node = template
+            .node
+            .node(if script { "script" } else { "container" });
+        node.only(
+            &[
+                "args",
+                "command",
+                "env",
+                "image",
+                "resources",
+                "source",
+                "volumeMounts",
+            ],
+            &WITHOUT_EFFECT,
+        );
+        let mut files = Files::default();
+        let mut args = self.texts_of(template, &node, "args");
+        if script {
+            let text = self.render(template, &node.place("source"), &node.required("source"));
+            files.inputs.push(InputFile {
+                path: SCRIPT.to_owned(),
+                source: FileSource::Text(text),
+            });
+            args.push(SCRIPT.to_owned());
+        }
+        let mut component = self.interface(template, &mut files);
+        let label = format!("exec-{}", template.name);
+        component.body = Body::Executor(label.clone());
+        let image = self.render(template, &node.place("image"), &node.required("image"));
+        let mut platform = self.platform(template);
+        let env = self.environment(template, &node, &mut platform);
+        self.mounts(template, &node, &mut platform);
+        let container = Container {
+            image,
+            command: self.texts_of(template, &node, "command"),
+            args,
+            env,
+            resources: resources(&node.node("resources")),
+            platform: if platform.is_empty() {
+                Value::Null
+            } else {
+                Value::Object(platform)
+            },
+            files,
+        };
+        self.plan
+            .executors
+            .insert(label, Executor::Container(container));
+        self.plan
+            .components
+            .insert(template.name.clone(), component);
+    }
+
+    /// What a program takes and gives.
+    fn interface(&self, template: &Template<'_>, files: &mut Files) -> Component {
+        let mut component = Component {
+            input_parameters: self.input_parameters(template),
+            input_artifacts: BTreeMap::new(),
+            output_parameters: BTreeMap::new(),
+            output_artifacts: BTreeMap::new(),
+            body: Body::Executor(String::new()),
+        };
+        for input in template.node.node("inputs").nodes("artifacts") {
+            let name = input.required("name");
+            let path = self.path(&input);
+            input.only(&["name", "optional", "path", "raw"], &["archive", "mode"]);
+            let source = match input.has("raw") {
+                true => {
+                    let raw = input.node("raw");
+                    let data = raw.text("data").unwrap_or_default();
+                    FileSource::Text(self.render(template, &raw.place("data"), &data))
+                }
+                false => {
+                    let declared = InputArtifact {
+                        artifact_type: artifact_type(""),
+                        list: false,
+                        optional: self.raw || input.get("optional") == Some(&Value::Bool(true)),
+                    };
+                    component.input_artifacts.insert(name.clone(), declared);
+                    FileSource::Artifact {
+                        parameter: raw_input(&name),
+                        name,
+                    }
+                }
+            };
+            files.inputs.push(InputFile { path, source });
+        }
+        self.outputs(template, &mut component, files);
+        component
+    }
+
+    fn outputs(&self, template: &Template<'_>, component: &mut Component, files: &mut Files) {
+        let outputs = template.node.node("outputs");
+        outputs.only(&["artifacts", "parameters"], &[]);
+        for output in outputs.nodes("parameters") {
+            let name = output.required("name");
+            output.only(
+                &["name", "value", "valueFrom"],
+                &["description", "globalName"],
+            );
+            if let Some(text) = output.text("value") {
+                // A value that is known beforehand is a file like any other, written before the program starts.
+                let path = format!("{VALUES}/{name}");
+                let text = self.render(template, &output.place("value"), &text);
+                files.inputs.push(InputFile {
+                    path: path.clone(),
+                    source: FileSource::Text(text),
+                });
+                files.outputs.push(OutputFile {
+                    path,
+                    parameter: name.clone(),
+                    artifact: String::new(),
+                    default: None,
+                    optional: false,
+                });
+                component
+                    .output_parameters
+                    .insert(name, ParameterType::String);
+                continue;
+            }
+            let from = output.node("valueFrom");
+            from.only(&["default", "path"], &[]);
+            files.outputs.push(OutputFile {
+                path: self.path(&from),
+                parameter: name.clone(),
+                artifact: String::new(),
+                default: from.text("default"),
+                optional: false,
+            });
+            component
+                .output_parameters
+                .insert(name, ParameterType::String);
+        }
+        for output in outputs.nodes("artifacts") {
+            let name = output.required("name");
+            output.only(
+                &["name", "optional", "path"],
+                &["archive", "archiveLogs", "artifactGC", "mode", "s3", "gcs"],
+            );
+            // These two are there for the page only, so a program may leave them out.
+            let shown = name.contains("mlpipeline-");
+            files.outputs.push(OutputFile {
+                path: self.path(&output),
+                parameter: String::new(),
+                artifact: name.clone(),
+                default: None,
+                optional: shown || output.get("optional") == Some(&Value::Bool(true)),
+            });
+            let declared = OutputArtifact {
+                artifact_type: artifact_type(&name),
+                list: false,
+                metadata: Value::Object(Map::new()),
+            };
+            component.output_artifacts.insert(name, declared);
+        }
+    }
+
+    fn path(&self, node: &Node<'_>) -> String {
+        let path = node.required("path");
+        if !path.is_empty() && (!path.starts_with('/') || path.split('/').any(|part| part == ".."))
+        {
+            node.fault("path", "must be an absolute path without `..`");
+        }
+        path
+    }
+
+    fn texts_of(&self, template: &Template<'_>, node: &Node<'_>, key: &str) -> Vec<String> {
+        let texts = node.texts(key).into_iter().enumerate();
+        texts
+            .map(|(index, text)| {
+                self.render(template, &node.place(&format!("{key}[{index}]")), &text)
+            })
+            .collect()
+    }
+
+    /// A text of a program with the placeholders of the executor contract.
+    fn render(&self, template: &Template<'_>, at: &str, text: &str) -> String {
+        let Some(parts) = self.faults.keep(at, self.facts.parse(text)) else {
+            return String::new();
+        };
+        let inputs = template.node.node("inputs");
+        let outputs = template.node.node("outputs");
+        let mut rendered = String::new();
+        for part in parts {
+            let found = match &part {
+                Part::Text(text) => Some(text.clone()),
+                Part::Reference(Reference::Context(name)) => Some(format!("{{{{$.{name}}}}}")),
+                Part::Reference(Reference::InputPath(name)) => path_of(&inputs, "artifacts", name),
+                Part::Reference(Reference::OutputArtifactPath(name)) => {
+                    path_of(&outputs, "artifacts", name)
+                }
+                Part::Reference(Reference::OutputParameterPath(name)) => {
+                    path_of(&outputs, "parameters", name)
+                }
+                Part::Reference(Reference::Input(name)) => {
+                    template.inputs.contains(name).then(|| placeholder(name))
+                }
+                Part::Reference(reference @ (Reference::Global(_) | Reference::Status)) => {
+                    Some(placeholder(&reference.channel()))
+                }
+                Part::Reference(_) => None,
+            };
+            match (found, part) {
+                (Some(text), _) => rendered.push_str(&text),
+                (None, Part::Reference(reference)) => {
+                    let name = reference.channel();
+                    self.faults
+                        .add(at, format!("{{{{{name}}}}} is not known here"));
+                }
+                (None, Part::Text(_)) => {}
+            }
+        }
+        rendered
+    }
+
+    fn environment(
+        &self,
+        template: &Template<'_>,
+        node: &Node<'_>,
+        platform: &mut Map<String, Value>,
+    ) -> Vec<(String, String)> {
+        let mut env = Vec::new();
+        for variable in node.nodes("env") {
+            variable.only(&["name", "value", "valueFrom"], &[]);
+            let name = variable.required("name");
+            if !variable.has("valueFrom") {
+                let text = variable.text("value").unwrap_or_default();
+                env.push((name, self.render(template, &variable.place("value"), &text)));
+                continue;
+            }
+            let from = variable.node("valueFrom");
+            from.only(&["configMapKeyRef", "fieldRef", "secretKeyRef"], &[]);
+            let secret = from.node("secretKeyRef");
+            let config = from.node("configMapKeyRef");
+            let field = from.node("fieldRef");
+            if from.has("secretKeyRef") {
+                let entry = json!({
+                    "secretName": secret.required("name"),
+                    "keyToEnv": [{"secretKey": secret.required("key"), "envVar": name}],
+                    "optional": secret.get("optional") == Some(&Value::Bool(true)),
+                });
+                push(platform, "secretAsEnv", entry);
+            } else if from.has("configMapKeyRef") {
+                let entry = json!({
+                    "configMapName": config.required("name"),
+                    "keyToEnv": [{"configMapKey": config.required("key"), "envVar": name}],
+                    "optional": config.get("optional") == Some(&Value::Bool(true)),
+                });
+                push(platform, "configMapAsEnv", entry);
+            } else if from.has("fieldRef") {
+                let entry = json!({"name": name, "fieldPath": field.required("fieldPath")});
+                push(platform, "fieldPathAsEnv", entry);
+            }
+        }
+        env
+    }
+
+    /// Volumes that have a counterpart among the settings of kfp-kubernetes.
+    fn mounts(&self, template: &Template<'_>, node: &Node<'_>, platform: &mut Map<String, Value>) {
+        let own = template.node.nodes("volumes");
+        for mount in node.nodes("volumeMounts") {
+            mount.only(&["mountPath", "name", "subPath"], &["readOnly"]);
+            let (name, path) = (mount.required("name"), mount.required("mountPath"));
+            let volumes = own.iter().chain(&self.volumes);
+            let found = volumes
+                .clone()
+                .find(|volume| volume.text("name").as_deref() == Some(&name));
+            let Some(volume) = found else {
+                mount.fault("name", format!("there is no volume `{name}`"));
+                continue;
+            };
+            volume.only(
+                &[
+                    "configMap",
+                    "emptyDir",
+                    "name",
+                    "persistentVolumeClaim",
+                    "secret",
+                ],
+                &[],
+            );
+            if volume.has("secret") {
+                let entry = json!({
+                    "secretName": volume.node("secret").required("secretName"),
+                    "mountPath": path,
+                });
+                push(platform, "secretAsVolume", entry);
+            } else if volume.has("configMap") {
+                let entry = json!({
+                    "configMapName": volume.node("configMap").required("name"),
+                    "mountPath": path,
+                });
+                push(platform, "configMapAsVolume", entry);
+            } else if volume.has("persistentVolumeClaim") {
+                let claim = volume.node("persistentVolumeClaim");
+                let at = claim.place("claimName");
+                let claim = self.render(template, &at, &claim.required("claimName"));
+                let mut entry = json!({"mountPath": path});
+                entry["pvcNameParameter"] = json!({"runtimeValue": {"constant": claim}});
+                if let Some(sub) = mount.text("subPath") {
+                    entry["subPath"] = sub.into();
+                }
+                push(platform, "pvcMount", entry);
+            } else if volume.has("emptyDir") {
+                push(
+                    platform,
+                    "emptyDirMounts",
+                    json!({"volumeName": name, "mountPath": path}),
+                );
+            }
+        }
+    }
+
+    /// What the template says about the machine, in the terms of kfp-kubernetes.
+    fn platform(&self, template: &Template<'_>) -> Map<String, Value> {
+        let node = &template.node;
+        let mut platform = Map::new();
+        if let Some(seconds) = node.number("activeDeadlineSeconds") {
+            platform.insert(
+                "activeDeadlineSeconds".to_owned(),
+                seconds.to_string().into(),
+            );
+        }
+        let labels = node.pairs("nodeSelector");
+        if !labels.is_empty() {
+            let labels: Map<String, Value> = labels
+                .into_iter()
+                .map(|(key, text)| (key, text.into()))
+                .collect();
+            platform.insert("nodeSelector".to_owned(), json!({ "labels": labels }));
+        }
+        if node.has("tolerations") {
+            platform.insert(
+                "tolerations".to_owned(),
+                Value::Array(node.items("tolerations").to_vec()),
+            );
+        }
+        platform
+    }
+}
+
+fn push(platform: &mut Map<String, Value>, key: &str, entry: Value) {
+    let list = platform
+        .entry(key)
+        .or_insert_with(|| Value::Array(Vec::new()));
+    if let Value::Array(list) = list {
+        list.push(entry);
+    }
+}
+
+fn path_of(node: &Node<'_>, kind: &str, name: &str) -> Option<String> {
+    let found = node.nodes(kind);
+    let found = found
+        .iter()
+        .find(|entry| entry.text("name").as_deref() == Some(name))?;
+    let holder = match kind {
+        "parameters" => found.node("valueFrom"),
+        _ => found.clone(),
+    };
+    holder.text("path")
+}
+
+/// The placeholder of an input.
+pub(super) fn placeholder(name: &str) -> String {
+    format!("{{{{$.inputs.parameters['{name}']}}}}")
+}
+
+fn resources(node: &Node<'_>) -> Resources {
+    node.only(&["limits", "requests"], &[]);
+    let mut resources = Resources::default();
+    for (kind, requests) in [("limits", false), ("requests", true)] {
+        for (name, quantity) in node.pairs(kind) {
+            match (name.as_str(), requests) {
+                ("cpu", true) => resources.cpu_request = quantity,
+                ("cpu", false) => resources.cpu_limit = quantity,
+                ("memory", true) => resources.memory_request = quantity,
+                ("memory", false) => resources.memory_limit = quantity,
+                (device, false) if device.contains('/') => {
+                    name.clone_into(&mut resources.accelerator_type);
+                    resources.accelerator_count = quantity;
+                }
+                // Storage is not counted, and devices are asked for by their limit.
+                _ => {}
+            }
+        }
+    }
+    resources
+}

@@ -1,0 +1,374 @@
+//! Templates that call others: tasks with dependencies, conditions, loops and recursion.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use super::read::scalar;
+use super::retry::retry;
+use super::scope::{Carried, Inputs, Scope};
+use super::template::{Call, Kind, Template};
+use super::text::{Reference, raw_input};
+use super::{Lowering, artifact_type, when};
+use crate::plan::{
+    ArtifactSource, Body, Component, Dag, InputArtifact, OutputArtifact, OutputSelector,
+    ParameterType, ParameterValue, Strategy, Task, Trigger,
+};
+
+impl Lowering<'_> {
+    /// The component of a template that calls others.
+    pub(super) fn group(&mut self, template: &Template<'_>) {
+        let calls = template.calls();
+        let mut names = BTreeSet::new();
+        for call in &calls {
+            if !names.insert(call.name.clone()) {
+                call.node
+                    .fault("name", format!("there are two tasks `{}`", call.name));
+            }
+        }
+        let mut tasks = BTreeMap::new();
+        for call in &calls {
+            if let Some(task) = self.call(template, call, &names) {
+                tasks.insert(task.name.clone(), task);
+            }
+        }
+        let Some(order) = self.order(template, &tasks) else {
+            return;
+        };
+        let dag = Dag {
+            tasks,
+            order,
+            output_parameters: BTreeMap::new(),
+            output_artifacts: BTreeMap::new(),
+        };
+        let mut component = Component {
+            input_parameters: self.input_parameters(template),
+            input_artifacts: self.passed_artifacts(template),
+            output_parameters: BTreeMap::new(),
+            output_artifacts: BTreeMap::new(),
+            body: Body::Dag(dag),
+        };
+        self.group_outputs(template, &mut component);
+        self.plan
+            .components
+            .insert(template.name.clone(), component);
+    }
+
+    fn passed_artifacts(&self, template: &Template<'_>) -> BTreeMap<String, InputArtifact> {
+        let inputs = template.node.node("inputs");
+        let declared = inputs.nodes("artifacts").into_iter().map(|input| {
+            input.only(&["name", "optional"], &["path"]);
+            let artifact = InputArtifact {
+                artifact_type: artifact_type(""),
+                list: false,
+                optional: self.raw || input.get("optional") == Some(&Value::Bool(true)),
+            };
+            (input.required("name"), artifact)
+        });
+        declared.collect()
+    }
+
+    fn group_outputs(&self, template: &Template<'_>, component: &mut Component) {
+        let Body::Dag(dag) = &mut component.body else {
+            return;
+        };
+        let outputs = template.node.node("outputs");
+        outputs.only(&["artifacts", "parameters"], &[]);
+        for output in outputs.nodes("parameters") {
+            let name = output.required("name");
+            let from = output.node("valueFrom");
+            from.only(&["parameter"], &[]);
+            let at = from.place("parameter");
+            let text = from.required("parameter");
+            match self.faults.keep(&at, self.facts.single(&text)).flatten() {
+                Some(Reference::TaskParameter { task, output })
+                    if dag.tasks.contains_key(&task) =>
+                {
+                    let selector = OutputSelector { task, output };
+                    dag.output_parameters.insert(name.clone(), vec![selector]);
+                }
+                _ => self.faults.add(
+                    &at,
+                    "must be an output of a task, as {{tasks.T.outputs.parameters.P}}",
+                ),
+            }
+            component
+                .output_parameters
+                .insert(name, ParameterType::String);
+        }
+        for output in outputs.nodes("artifacts") {
+            let name = output.required("name");
+            output.only(&["from", "name"], &["optional"]);
+            let at = output.place("from");
+            let text = output.required("from");
+            match self.faults.keep(&at, self.facts.single(&text)).flatten() {
+                Some(Reference::TaskArtifact { task, output }) if dag.tasks.contains_key(&task) => {
+                    let selector = OutputSelector { task, output };
+                    dag.output_artifacts.insert(name.clone(), vec![selector]);
+                }
+                _ => self.faults.add(
+                    &at,
+                    "must be an output of a task, as {{tasks.T.outputs.artifacts.A}}",
+                ),
+            }
+            component
+                .output_artifacts
+                .insert(name.clone(), output_artifact(&name));
+        }
+    }
+
+    /// The tasks in an order in which each stands after those before it.
+    fn order(
+        &self,
+        template: &Template<'_>,
+        tasks: &BTreeMap<String, Task>,
+    ) -> Option<Vec<String>> {
+        let mut order: Vec<String> = Vec::with_capacity(tasks.len());
+        let mut placed: BTreeSet<&str> = BTreeSet::new();
+        while order.len() < tasks.len() {
+            let before = order.len();
+            for task in tasks.values() {
+                let ready = task
+                    .dependencies
+                    .iter()
+                    .all(|name| placed.contains(name.as_str()));
+                if ready && placed.insert(&task.name) {
+                    order.push(task.name.clone());
+                }
+            }
+            if order.len() == before {
+                let stuck = tasks.keys().find(|name| !placed.contains(name.as_str()));
+                let stuck = stuck.map_or("", String::as_str);
+                template
+                    .node
+                    .fault("dag.tasks", format!("task `{stuck}` waits for itself"));
+                return None;
+            }
+        }
+        Some(order)
+    }
+
+    fn call(
+        &mut self,
+        template: &Template<'_>,
+        call: &Call<'_>,
+        names: &BTreeSet<String>,
+    ) -> Option<Task> {
+        let node = &call.node;
+        node.only(
+            &[
+                "arguments",
+                "dependencies",
+                "depends",
+                "name",
+                "template",
+                "when",
+                "withItems",
+                "withParam",
+                "withSequence",
+            ],
+            &[],
+        );
+        if !self.templates.contains_key(&call.template) {
+            // A template that cannot run has its own fault already.
+            if !self.named.contains(&call.template) {
+                node.fault(
+                    "template",
+                    format!("there is no template `{}`", call.template),
+                );
+            }
+            return None;
+        }
+        for name in call
+            .dependencies
+            .iter()
+            .filter(|name| !names.contains(*name))
+        {
+            node.fault("dependencies", format!("there is no task `{name}`"));
+        }
+        let loops = ["withItems", "withParam", "withSequence"];
+        let looped = loops.iter().any(|key| node.has(key));
+        let wrapped = looped || node.has("when");
+        let mut scope = Scope {
+            template,
+            tasks: names,
+            carried: wrapped.then(|| Carried {
+                item: looped,
+                ..Carried::default()
+            }),
+        };
+        let mut inputs = Inputs::default();
+        self.arguments(call, &mut scope, &mut inputs);
+        let condition = self.condition(call, &mut scope, &mut inputs);
+        let mut task = self.task(call, inputs);
+        task.trigger.condition = condition;
+        if let Some(carried) = scope.carried.take() {
+            task = self.wrap(&scope, call, task, carried);
+        }
+        let own = task
+            .dependencies
+            .iter()
+            .filter(|name| names.contains(*name));
+        task.dependencies = own.cloned().collect();
+        Some(task)
+    }
+
+    /// A task that calls a template.
+    pub(super) fn task(&self, call: &Call<'_>, inputs: Inputs) -> Task {
+        let callee = self.templates.get(&call.template);
+        let mut dependencies: BTreeSet<String> = call.dependencies.iter().cloned().collect();
+        dependencies.extend(producers(&inputs));
+        let mut task = Task {
+            name: call.name.clone(),
+            display_name: call.name.clone(),
+            component: call.template.clone(),
+            parameters: inputs.parameters,
+            artifacts: inputs.artifacts,
+            dependencies: dependencies.into_iter().collect(),
+            trigger: Trigger {
+                condition: String::new(),
+                strategy: Strategy::AllSucceeded,
+            },
+            iterator: None,
+            retry: None,
+            caching: Default::default(),
+        };
+        if let Some(callee) = callee {
+            let metadata = callee.node.node("metadata");
+            let notes = metadata.node("annotations");
+            if let Some(name) = notes.text("pipelines.kubeflow.org/task_display_name") {
+                task.display_name = name;
+            }
+            if callee.kind == Kind::Program {
+                let label = metadata.node("labels");
+                let label = label.text("pipelines.kubeflow.org/enable_caching");
+                let stale = notes.text("pipelines.kubeflow.org/max_cache_staleness");
+                task.caching.enabled =
+                    label.as_deref() == Some("true") && stale.as_deref() != Some("P0D");
+                task.retry = retry(callee);
+            }
+        }
+        task
+    }
+
+    fn arguments(&self, call: &Call<'_>, scope: &mut Scope<'_>, inputs: &mut Inputs) {
+        let Some(callee) = self.templates.get(&call.template) else {
+            return;
+        };
+        let arguments = call.node.node("arguments");
+        arguments.only(&["artifacts", "parameters"], &[]);
+        for argument in arguments.nodes("parameters") {
+            argument.only(&["name", "value"], &[]);
+            let name = argument.required("name");
+            let at = argument.place("value");
+            let text = match argument.get("value") {
+                Some(value) => scalar(value).unwrap_or_else(|| value.to_string()),
+                None => {
+                    argument.fault("value", "must be given");
+                    continue;
+                }
+            };
+            let parts = self.faults.keep(&at, self.facts.parse(&text));
+            let found =
+                parts.and_then(|parts| self.faults.keep(&at, scope.argument(&parts, inputs)));
+            // Argo drops what the template does not declare.
+            if let Some(found) = found.filter(|_| callee.inputs.contains(&name)) {
+                inputs.parameters.insert(name, found);
+            }
+        }
+        for argument in arguments.nodes("artifacts") {
+            argument.only(&["from", "name", "raw"], &["optional"]);
+            let name = argument.required("name");
+            if argument.has("raw") {
+                let raw = argument.node("raw");
+                let at = raw.place("data");
+                let text = raw.text("data").unwrap_or_default();
+                let parts = self.faults.keep(&at, self.facts.parse(&text));
+                let found =
+                    parts.and_then(|parts| self.faults.keep(&at, scope.argument(&parts, inputs)));
+                inputs
+                    .parameters
+                    .extend(found.map(|found| (raw_input(&name), found)));
+                continue;
+            }
+            let at = argument.place("from");
+            let single = self.facts.single(&argument.required("from"));
+            let found = match self.faults.keep(&at, single.clone()) {
+                Some(Some(reference)) => self.faults.keep(&at, scope.artifact(&reference)),
+                Some(None) => {
+                    self.faults.add(
+                        &at,
+                        "must name one artifact, as {{tasks.T.outputs.artifacts.A}}",
+                    );
+                    None
+                }
+                None => None,
+            };
+            if let (true, Some(ArtifactSource::ComponentInput(_)), Ok(Some(reference))) =
+                (self.raw, &found, &single)
+                && let Reference::InputArtifact(inner) = reference
+            {
+                let raw = scope.parameter(&Reference::InputRaw(inner.clone()));
+                inputs
+                    .parameters
+                    .extend(raw.ok().map(|raw| (raw_input(&name), raw)));
+            }
+            if let Some(found) = found {
+                inputs.artifacts.insert(name, found);
+            }
+        }
+        for global in self.globals.get(&call.template).into_iter().flatten() {
+            if let Ok(found) = scope.parameter(global) {
+                inputs.parameters.insert(global.channel(), found);
+            }
+        }
+    }
+
+    fn condition(&self, call: &Call<'_>, scope: &mut Scope<'_>, inputs: &mut Inputs) -> String {
+        let Some(text) = call.node.text("when") else {
+            return String::new();
+        };
+        let mut input = |reference: &Reference| {
+            let name = format!("when--{}", reference.channel());
+            inputs
+                .parameters
+                .insert(name.clone(), scope.parameter(reference)?);
+            Ok(name)
+        };
+        let cel = when::to_cel(&text, &self.facts, &mut input)
+            .and_then(|cel| match crate::check_expression(&cel) {
+                Ok(()) => Ok(cel),
+                Err(error) => Err(error.to_string()),
+            })
+            .map_err(|message| format!("the condition `{text}` {message}"));
+        self.faults
+            .keep(&call.node.place("when"), cel)
+            .unwrap_or_default()
+    }
+}
+
+/// The tasks whose outputs are taken.
+fn producers(inputs: &Inputs) -> Vec<String> {
+    let parameters = inputs
+        .parameters
+        .values()
+        .filter_map(|source| match &source.value {
+            ParameterValue::TaskOutput { task, .. } | ParameterValue::FinalStatus { task } => {
+                Some(task)
+            }
+            ParameterValue::Constant(_) | ParameterValue::ComponentInput(_) => None,
+        });
+    let artifacts = inputs.artifacts.values().filter_map(|source| match source {
+        ArtifactSource::TaskOutput { task, .. } => Some(task),
+        ArtifactSource::ComponentInput(_) => None,
+    });
+    parameters.chain(artifacts).cloned().collect()
+}
+
+pub(super) fn output_artifact(name: &str) -> OutputArtifact {
+    OutputArtifact {
+        artifact_type: artifact_type(name),
+        list: false,
+        metadata: Value::Object(Map::new()),
+    }
+}

@@ -1,0 +1,531 @@
+//! Workflows and the plans that they become.
+
+use flumina_pipeline_spec::{
+    ArtifactSource, Body, Component, Dag, Executor, FileSource, Files, Items, ParameterSource,
+    ParameterValue, Plan, Source, Strategy, Task,
+};
+use serde_json::{Value, json};
+
+/// A workflow of these templates; the first is the entry point.
+fn workflow(templates: Value) -> Value {
+    let entry = templates[0]["name"].clone();
+    json!({
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": {"generateName": "test-"},
+        "spec": {"entrypoint": entry, "templates": templates},
+    })
+}
+
+fn plan(workflow: &Value) -> Plan {
+    let source = Source::parse(workflow.to_string().as_bytes()).unwrap();
+    source.plan().unwrap_or_else(|faults| panic!("{faults:?}"))
+}
+
+fn faults(workflow: &Value) -> Vec<String> {
+    let source = Source::parse(workflow.to_string().as_bytes()).unwrap();
+    let faults = source.plan().unwrap_err();
+    faults.iter().map(ToString::to_string).collect()
+}
+
+fn program(name: &str) -> Value {
+    json!({"name": name, "container": {"image": "alpine", "command": ["true"]}})
+}
+
+/// A program with an input and an output.
+fn step(name: &str) -> Value {
+    json!({
+        "name": name,
+        "container": {
+            "image": "python:3.7",
+            "command": ["sh", "-c", "cp $0 $1"],
+            "args": ["{{inputs.parameters.x}}", "{{outputs.parameters.y.path}}"],
+        },
+        "inputs": {"parameters": [{"name": "x"}]},
+        "outputs": {"parameters": [{"name": "y", "valueFrom": {"path": "/tmp/outputs/y/data"}}]},
+    })
+}
+
+fn call(name: &str, template: &str, more: Value) -> Value {
+    let mut call = json!({"name": name, "template": template});
+    for (key, value) in more.as_object().unwrap() {
+        call[key] = value.clone();
+    }
+    call
+}
+
+fn argument(value: &str) -> Value {
+    json!({"parameters": [{"name": "x", "value": value}]})
+}
+
+fn dag<'a>(plan: &'a Plan, component: &str) -> &'a Dag {
+    let component = match component {
+        "" => &plan.root,
+        name => &plan.components[name],
+    };
+    let Body::Dag(dag) = &component.body else {
+        panic!("no group")
+    };
+    dag
+}
+
+fn files<'a>(plan: &'a Plan, template: &str) -> &'a Files {
+    let Executor::Container(container) = &plan.executors[&format!("exec-{template}")] else {
+        panic!("no container")
+    };
+    &container.files
+}
+
+fn source<'a>(task: &'a Task, input: &str) -> &'a ParameterSource {
+    &task.parameters[input]
+}
+
+fn input(name: &str) -> ParameterValue {
+    ParameterValue::ComponentInput(name.to_owned())
+}
+
+fn output(task: &str, output: &str) -> ParameterValue {
+    ParameterValue::TaskOutput {
+        task: task.to_owned(),
+        output: output.to_owned(),
+    }
+}
+
+#[test]
+fn programs_keep_their_paths_and_get_placeholders() {
+    let plan = plan(&workflow(json!([
+        {"name": "main", "dag": {"tasks": [call("a", "step", json!({"arguments": argument("1")}))]}},
+        step("step"),
+    ])));
+    let Executor::Container(container) = &plan.executors["exec-step"] else {
+        panic!("no container")
+    };
+    assert_eq!(
+        container.args,
+        ["{{$.inputs.parameters['x']}}", "/tmp/outputs/y/data"]
+    );
+    let file = &container.files.outputs[0];
+    assert_eq!(
+        (&*file.path, &*file.parameter),
+        ("/tmp/outputs/y/data", "y")
+    );
+    assert_eq!(plan.name, "test");
+    assert_eq!(dag(&plan, "").order, ["main"]);
+}
+
+#[test]
+fn arguments_are_constants_outputs_inputs_and_mixtures() {
+    let mut workflow = workflow(json!([
+        {
+            "name": "main",
+            "inputs": {"parameters": [{"name": "p"}]},
+            "dag": {"tasks": [
+                call("a", "step", json!({"arguments": argument("{{inputs.parameters.p}}")})),
+                call("b", "step", json!({"arguments": argument("{{tasks.a.outputs.parameters.y}}")})),
+                call("c", "step", json!({"arguments": argument("<{{inputs.parameters.p}}|{{workflow.uid}}>")})),
+                call("d", "step", json!({"arguments": argument("text"), "dependencies": ["a", "c"]})),
+            ]},
+        },
+        step("step"),
+    ]));
+    workflow["spec"]["arguments"] = json!({"parameters": [{"name": "p", "value": 5}]});
+    let plan = plan(&workflow);
+    let main = dag(&plan, "main");
+    assert_eq!(source(&main.tasks["a"], "x").value, input("p"));
+    assert_eq!(source(&main.tasks["b"], "x").value, output("a", "y"));
+    assert_eq!(main.tasks["b"].dependencies, ["a"]);
+    let mixed = "<{{$.inputs.parameters['channel--inputs.parameters.p']}}|{{$.pipeline_job_uuid}}>";
+    assert_eq!(
+        source(&main.tasks["c"], "x").value,
+        ParameterValue::Constant(mixed.into())
+    );
+    assert_eq!(
+        source(&main.tasks["d"], "x").value,
+        ParameterValue::Constant("text".into())
+    );
+    assert_eq!(main.tasks["d"].dependencies, ["a", "c"]);
+    let root = &plan.root.input_parameters["p"];
+    assert_eq!(root.default, Some("5".into()));
+}
+
+#[test]
+fn a_condition_is_inside_a_group_that_succeeds_without_it() {
+    let when = json!({
+        "arguments": argument("1"),
+        "when": "\"{{tasks.a.outputs.parameters.y}}\" == \"heads\"",
+    });
+    let plan = plan(&workflow(json!([
+        {"name": "main", "dag": {"tasks": [
+            call("a", "step", json!({"arguments": argument("1")})),
+            call("b", "step", when),
+            call("c", "step", json!({"arguments": argument("1"), "dependencies": ["b"]})),
+        ]}},
+        step("step"),
+    ])));
+    let outer = &dag(&plan, "main").tasks["b"];
+    assert_eq!(
+        (&*outer.component, &*outer.trigger.condition),
+        ("main/b", "")
+    );
+    assert_eq!(
+        source(outer, "tasks.a.outputs.parameters.y").value,
+        output("a", "y")
+    );
+    let inner = &dag(&plan, "main/b").tasks["b"];
+    assert_eq!(
+        inner.trigger.condition,
+        "inputs.parameter_values[\"when--tasks.a.outputs.parameters.y\"] == \"heads\""
+    );
+    assert_eq!(inner.component, "step");
+    assert!(dag(&plan, "main/b").output_parameters.contains_key("y"));
+}
+
+#[test]
+fn loops_have_items_and_fields_of_items() {
+    let plan = plan(&workflow(json!([
+        {"name": "main", "parallelism": 2, "dag": {"tasks": [
+            call("a", "step", json!({"arguments": argument("{{item}}"), "withItems": [1, "b"]})),
+            call("b", "step", json!({"arguments": argument("{{item.k}}"), "withItems": [{"k": 1}]})),
+            call("c", "step", json!({
+                "arguments": argument("{{item}}"),
+                "withParam": "{{tasks.a.outputs.parameters.y}}",
+            })),
+            call("d", "step", json!({"arguments": argument("{{item}}"), "withSequence": {"start": 2, "count": "3"}})),
+        ]}},
+        step("step"),
+    ])));
+    let main = dag(&plan, "main");
+    let iterator = main.tasks["a"].iterator.as_ref().unwrap();
+    assert_eq!(iterator.items, Items::Raw(vec![json!(1), json!("b")]));
+    assert_eq!((&*iterator.item_input, iterator.parallelism), ("item", 2));
+    let inner = &dag(&plan, "main/b").tasks["b"];
+    assert_eq!(source(inner, "x").value, input("item"));
+    assert_eq!(
+        source(inner, "x").selector,
+        "parseJson(string_value)[\"k\"]"
+    );
+    let dynamic = &main.tasks["c"];
+    assert_eq!(
+        dynamic.iterator.as_ref().unwrap().items,
+        Items::Parameter("items".into())
+    );
+    assert_eq!(source(dynamic, "items").value, output("a", "y"));
+    assert_eq!(dynamic.dependencies, ["a"]);
+    let counted = main.tasks["d"].iterator.as_ref().unwrap();
+    assert_eq!(
+        counted.items,
+        Items::Raw(vec![json!("2"), json!("3"), json!("4")])
+    );
+}
+
+#[test]
+fn rows_of_steps_follow_each_other() {
+    let plan = plan(&workflow(json!([
+        {"name": "main", "steps": [
+            [call("a", "step", json!({"arguments": argument("1")})), call("b", "step", json!({"arguments": argument("2")}))],
+            [call("c", "step", json!({"arguments": argument("{{steps.a.outputs.parameters.y}}")}))],
+        ]},
+        step("step"),
+    ])));
+    let main = dag(&plan, "main");
+    assert_eq!(main.tasks["c"].dependencies, ["a", "b"]);
+    assert_eq!(source(&main.tasks["c"], "x").value, output("a", "y"));
+}
+
+#[test]
+fn values_of_the_workflow_reach_every_template_that_needs_them() {
+    let mut inner = step("step");
+    inner["container"]["args"] = json!(["{{workflow.parameters.p}} {{workflow.labels.team}}"]);
+    let mut workflow = workflow(json!([
+        {"name": "main", "dag": {"tasks": [call("g", "group", json!({"when": "a == a"}))]}},
+        {"name": "group", "dag": {"tasks": [call("a", "step", json!({"arguments": argument("1")}))]}},
+        inner,
+    ]));
+    workflow["spec"]["arguments"] = json!({"parameters": [{"name": "p"}]});
+    workflow["metadata"]["labels"] = json!({"team": "blue"});
+    let plan = plan(&workflow);
+    for component in ["main", "main/g", "group", "step"] {
+        let inputs = &plan.components[component].input_parameters;
+        assert!(inputs.contains_key("workflow.parameters.p"), "{component}");
+    }
+    assert_eq!(
+        source(&dag(&plan, "").tasks["main"], "workflow.parameters.p").value,
+        input("p")
+    );
+    let Executor::Container(container) = &plan.executors["exec-step"] else {
+        panic!("no container")
+    };
+    assert_eq!(
+        container.args,
+        ["{{$.inputs.parameters['workflow.parameters.p']}} blue"]
+    );
+}
+
+#[test]
+fn the_exit_handler_waits_for_any_end_and_knows_it() {
+    let mut last = program("last");
+    last["container"]["args"] = json!(["{{workflow.status}}"]);
+    let mut workflow = workflow(json!([program("main"), last]));
+    workflow["spec"]["onExit"] = "last".into();
+    let plan = plan(&workflow);
+    let task = &dag(&plan, "").tasks["last"];
+    assert_eq!(task.trigger.strategy, Strategy::AllCompleted);
+    assert_eq!(task.dependencies, ["main"]);
+    let status = source(task, "workflow.status");
+    assert_eq!(
+        status.value,
+        ParameterValue::FinalStatus {
+            task: "main".to_owned()
+        }
+    );
+    assert!(status.selector.contains("Succeeded"), "{}", status.selector);
+}
+
+#[test]
+fn templates_may_call_those_that_called_them() {
+    let again = json!({
+        "arguments": argument("{{tasks.a.outputs.parameters.y}}"),
+        "when": "{{tasks.a.outputs.parameters.y}} > 0",
+    });
+    let plan = plan(&workflow(json!([
+        {"name": "main", "dag": {"tasks": [call("start", "loop", json!({"arguments": argument("3")}))]}},
+        {
+            "name": "loop",
+            "inputs": {"parameters": [{"name": "x"}]},
+            "dag": {"tasks": [
+                call("a", "step", json!({"arguments": argument("{{inputs.parameters.x}}")})),
+                call("again", "loop", again),
+            ]},
+        },
+        step("step"),
+    ])));
+    assert_eq!(dag(&plan, "loop/again").tasks["again"].component, "loop");
+}
+
+#[test]
+fn artifacts_come_from_tasks_inputs_and_text() {
+    let reader = |name: &str| {
+        json!({
+            "name": name,
+            "container": {"image": "alpine", "command": ["cat", "/tmp/inputs/in/data"]},
+            "inputs": {"artifacts": [{"name": "in", "path": "/tmp/inputs/in/data"}]},
+        })
+    };
+    let writer = json!({
+        "name": "writer",
+        "container": {"image": "alpine", "command": ["touch", "/tmp/outputs/out/data"]},
+        "outputs": {"artifacts": [{"name": "out", "path": "/tmp/outputs/out/data"}]},
+    });
+    let from = |text: &str| json!({"arguments": {"artifacts": [{"name": "in", "from": text}]}});
+    let raw = json!({"arguments": {"artifacts": [{"name": "in", "raw": {"data": "text"}}]}});
+    let plan = plan(&workflow(json!([
+        {"name": "main", "dag": {"tasks": [
+            call("w", "writer", json!({})),
+            call("r", "reader", from("{{tasks.w.outputs.artifacts.out}}")),
+            call("t", "reader", raw),
+        ]}},
+        reader("reader"),
+        writer,
+    ])));
+    let main = dag(&plan, "main");
+    assert_eq!(
+        main.tasks["r"].artifacts["in"],
+        ArtifactSource::TaskOutput {
+            task: "w".to_owned(),
+            output: "out".to_owned()
+        }
+    );
+    assert_eq!(
+        source(&main.tasks["t"], "inputs.artifacts.in.raw").value,
+        ParameterValue::Constant("text".into())
+    );
+    assert_eq!(
+        files(&plan, "reader").inputs[0].source,
+        FileSource::Artifact {
+            name: "in".to_owned(),
+            parameter: "inputs.artifacts.in.raw".to_owned()
+        }
+    );
+    let Component {
+        input_artifacts, ..
+    } = &plan.components["reader"];
+    assert!(input_artifacts["in"].optional);
+}
+
+#[test]
+fn texts_in_templates_and_scripts_are_files() {
+    let plan = plan(&workflow(json!([
+        {"name": "main", "dag": {"tasks": [
+            call("a", "raw", json!({"arguments": argument("1")})), call("b", "script", json!({})),
+        ]}},
+        {
+            "name": "raw",
+            "container": {"image": "alpine", "command": ["cat", "/tmp/inputs/in/data"]},
+            "inputs": {
+                "parameters": [{"name": "x"}],
+                "artifacts": [{"name": "in", "path": "/tmp/inputs/in/data", "raw": {"data": "x={{inputs.parameters.x}}"}}],
+            },
+            "outputs": {"parameters": [{"name": "known", "value": "{{pod.name}}"}]},
+        },
+        {"name": "script", "script": {"image": "python:3.9", "command": ["python"], "source": "print(1)"}},
+    ])));
+    let raw = files(&plan, "raw");
+    let text = |text: &str| FileSource::Text(text.to_owned());
+    assert_eq!(raw.inputs[0].source, text("x={{$.inputs.parameters['x']}}"));
+    assert_eq!(raw.inputs[1].source, text("{{$.pipeline_task_uuid}}"));
+    assert_eq!(raw.inputs[1].path, raw.outputs[0].path);
+    assert_eq!(files(&plan, "script").inputs[0].source, text("print(1)"));
+}
+
+#[test]
+fn retries_deadlines_and_settings_are_taken() {
+    let mut flaky = program("flaky");
+    flaky["retryStrategy"] = json!({
+        "limit": "3", "retryPolicy": "Always", "backoff": {"duration": "1m30s", "factor": 2, "maxDuration": "1h"},
+    });
+    flaky["activeDeadlineSeconds"] = json!(20);
+    flaky["metadata"] = json!({
+        "labels": {"pipelines.kubeflow.org/enable_caching": "true"},
+        "annotations": {"pipelines.kubeflow.org/task_display_name": "Flaky one"},
+    });
+    flaky["container"]["resources"] =
+        json!({"limits": {"cpu": "1", "memory": "1G", "nvidia.com/gpu": 2}});
+    flaky["container"]["env"] = json!([
+        {"name": "A", "value": "1"},
+        {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+    ]);
+    let mut workflow = workflow(json!([
+        {"name": "main", "dag": {"tasks": [call("f", "flaky", json!({}))]}}, flaky,
+    ]));
+    workflow["spec"]["activeDeadlineSeconds"] = json!(60);
+    let plan = plan(&workflow);
+    let task = &dag(&plan, "main").tasks["f"];
+    let retry = task.retry.as_ref().unwrap();
+    assert_eq!(
+        (retry.max_retries, retry.backoff_ms, retry.backoff_max_ms),
+        (3, 90_000, 3_600_000)
+    );
+    assert!(task.caching.enabled);
+    assert_eq!(task.display_name, "Flaky one");
+    let Executor::Container(container) = &plan.executors["exec-flaky"] else {
+        panic!("no container")
+    };
+    assert_eq!(container.resources.accelerator_type, "nvidia.com/gpu");
+    assert_eq!(container.platform["activeDeadlineSeconds"], "20");
+    assert_eq!(
+        container.platform["secretAsEnv"][0]["keyToEnv"][0]["envVar"],
+        "B"
+    );
+    assert_eq!(plan.pipeline_config["activeDeadlineSeconds"], 60);
+}
+
+#[test]
+fn what_is_wrong_or_not_supported_is_named() {
+    let with = |name: &str, key: &str, value: Value| {
+        let mut template = program(name);
+        template[key] = value;
+        workflow(json!([template]))
+    };
+    let tasks =
+        |tasks: Value| workflow(json!([{"name": "main", "dag": {"tasks": tasks}}, step("step")]));
+    let table: Vec<(Value, &str)> = vec![
+        (
+            workflow(json!([{"name": "r", "resource": {"action": "create"}}])),
+            "spec.templates[0].resource: template `r` is a `resource`",
+        ),
+        (
+            with("p", "sidecars", json!([{}])),
+            "spec.templates[0].sidecars: `sidecars`",
+        ),
+        (with("p", "initContainers", json!([{}])), "`initContainers`"),
+        (with("p", "memoize", json!({})), "`memoize`"),
+        (
+            tasks(json!([call("a", "none", json!({}))])),
+            "spec.templates[0].dag.tasks[0].template: there is no template `none`",
+        ),
+        (
+            tasks(json!([call("a", "step", json!({"dependencies": ["z"]}))])),
+            "there is no task `z`",
+        ),
+        (
+            tasks(json!([
+                call("a", "step", json!({"dependencies": ["b"]})),
+                call("b", "step", json!({"dependencies": ["a"]})),
+            ])),
+            "task `a` waits for itself",
+        ),
+        (
+            tasks(json!([
+                call("a", "step", json!({})),
+                call("a", "step", json!({}))
+            ])),
+            "there are two tasks `a`",
+        ),
+        (
+            tasks(json!([call("a", "step", json!({"hooks": {}}))])),
+            "`hooks`",
+        ),
+        (
+            tasks(json!([call("a", "step", json!({"depends": "b.Failed"}))])),
+            "`b.Failed` is not supported",
+        ),
+        (
+            tasks(json!([call("a", "step", json!({"when": "1 +"}))])),
+            "dag.tasks[0].when: the condition `1 +`",
+        ),
+        (
+            tasks(json!([call(
+                "a",
+                "step",
+                json!({"arguments": argument("{{item}}")})
+            )])),
+            "{{item}} is no value here",
+        ),
+        (
+            tasks(json!([call(
+                "a",
+                "step",
+                json!({"arguments": argument("{{tasks.z.outputs.parameters.y}}")})
+            )])),
+            "there is no task `z` in template `main`",
+        ),
+        (
+            tasks(json!([call(
+                "a",
+                "step",
+                json!({"arguments": argument("{{tasks.a.outputs.result}}")})
+            )])),
+            "{{tasks.a.outputs.result}} is not supported",
+        ),
+        (
+            tasks(json!([call("a", "main", json!({}))])),
+            "template `main` calls itself without a condition",
+        ),
+        (
+            workflow(json!([{"name": "x"}])),
+            "must have one of container, script, dag and steps",
+        ),
+        (
+            workflow(json!([program("a"), program("a")])),
+            "there are two templates `a`",
+        ),
+    ];
+    for (workflow, want) in table {
+        let found = faults(&workflow);
+        assert!(
+            found.iter().any(|fault| fault.contains(want)),
+            "{want}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn documents_of_other_kinds_are_told_apart() {
+    let mut cron = workflow(json!([program("a")]));
+    cron["kind"] = "CronWorkflow".into();
+    let error = Source::from_value(cron).unwrap_err().to_string();
+    assert!(error.contains("Argo CronWorkflow"), "{error}");
+    let two = format!("{0}\n---\n{0}", workflow(json!([program("a")])));
+    let error = Source::parse(two.as_bytes()).unwrap_err().to_string();
+    assert!(error.contains('2'), "{error}");
+}
