@@ -5,12 +5,6 @@ from _pipelines import constant, surroundings
 from kfp import dsl
 
 
-@refused("constant", "retryPolicy")
-@dsl.pipeline(name="refused-retry")
-def refused_retry():
-    constant(value=1).set_retry(num_retries=2)
-
-
 try:
     from kfp import kubernetes
 except ImportError:

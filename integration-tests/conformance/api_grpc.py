@@ -78,7 +78,7 @@ def grpc_errors_have_codes_and_details(server):
     equal(error.code(), grpc.StatusCode.NOT_FOUND)
     assert NOBODY in error.details(), error.details()
     assert "grpc-status-details-bin" in dict(error.trailing_metadata()), error.trailing_metadata()
-    equal(refused(f"{PIPELINES}.RunService.RetryRun", {"run_id": NOBODY}).code(), grpc.StatusCode.UNIMPLEMENTED)
+    equal(refused(f"{PIPELINES}.RunService.RetryRun", {"run_id": NOBODY}).code(), grpc.StatusCode.NOT_FOUND)
     equal(refused(f"{PIPELINES}.RunService.ListRuns", {"page_token": "x"}).code(), grpc.StatusCode.INVALID_ARGUMENT)
     with grpc.insecure_channel(server.address) as channel:
         launch = channel.unary_unary("/flumina.runner.v1.WorkloadService/Launch")

@@ -78,10 +78,10 @@ def wrong_routes_and_methods_are_refused(server):
 
 
 @suite.test
-def what_comes_later_says_so(server):
+def a_run_that_succeeded_is_not_retried(server):
     run = create(server, "not retried")
     server.wait(run["run_id"])
-    kfp_error(server.call("POST", f"{KFP}/runs/{run['run_id']}:retry"), 501, 12)
+    kfp_error(server.call("POST", f"{KFP}/runs/{run['run_id']}:retry"), 400, 9)
 
 
 @suite.test
