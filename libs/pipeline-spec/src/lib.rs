@@ -16,6 +16,7 @@ mod expression;
 mod features;
 mod graph;
 mod json;
+mod limits;
 mod placeholder;
 pub mod plan;
 mod quantity;

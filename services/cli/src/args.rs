@@ -278,6 +278,16 @@ pub(crate) enum Run {
         /// The run's id
         run: String,
     },
+    /// Run again what failed or was stopped, and keep the rest
+    Retry {
+        /// The run's id
+        run: String,
+        /// Follow the run until it ends; the exit code says how
+        #[arg(short, long)]
+        watch: bool,
+    },
+    /// Start a run of the same pipeline, with the same parameters or others
+    Clone(Clone),
     /// Archive a run
     Archive {
         /// The run's id
@@ -314,6 +324,24 @@ pub(crate) struct Submit {
     /// How its steps use the cache: off, identity, content, max-age=SECONDS; several with `;`
     #[arg(long, value_name = "POLICY")]
     pub(crate) cache: Option<String>,
+    /// Follow the run until it ends; the exit code says how
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Clone {
+    /// The id of the run to start from
+    pub(crate) run: String,
+    /// A parameter that differs; JSON where the parameter is not text, null for the pipeline's default
+    #[arg(short, long = "param", value_name = "K=V")]
+    pub(crate) params: Vec<String>,
+    /// The experiment (name or id); made when it is new; default: that of the run
+    #[arg(short, long)]
+    pub(crate) experiment: Option<String>,
+    /// The new run's name; default: `Clone of` and the run's own
+    #[arg(long)]
+    pub(crate) name: Option<String>,
     /// Follow the run until it ends; the exit code says how
     #[arg(short, long)]
     pub(crate) watch: bool,

@@ -57,8 +57,13 @@ impl std::fmt::Display for Fault {
 pub(crate) struct Faults(Vec<Fault>);
 
 impl Faults {
-    fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+    pub(crate) fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
         self.0.push(Fault::new(field, message));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn into_vec(self) -> Vec<Fault> {
+        self.0
     }
 }
 
@@ -119,6 +124,7 @@ pub fn plan(document: &Document) -> Result<Plan, Vec<Fault>> {
         faults.add("root.executorLabel", "the root must be a dag");
     }
     nesting::check(&root_component, &components, &mut faults);
+    crate::limits::check(document, &mut faults);
     if !faults.0.is_empty() {
         return Err(faults.0);
     }

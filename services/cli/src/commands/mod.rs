@@ -1,5 +1,6 @@
 //! One file per group of commands.
 
+pub(crate) mod again;
 pub(crate) mod artifact;
 pub(crate) mod cache;
 pub(crate) mod experiment;

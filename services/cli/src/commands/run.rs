@@ -7,6 +7,7 @@ use api_kfp::v2beta1 as kfp;
 use api_kfp::v2beta1::run::PipelineSource;
 use api_pipelines::v1 as own;
 
+use super::again;
 use crate::args::{Output, Page, Run, Submit};
 use crate::client::{Client, Missing};
 use crate::output::{Printer, bytes, duration, fields, one_line, print, safe, table, time, write};
@@ -38,6 +39,8 @@ pub(crate) async fn execute(command: Run, client: &Client, printer: &Printer) ->
             service.terminate_run(request).await?;
             printer.done(&format!("stopping {run}"))
         }
+        Run::Retry { run, watch } => again::retry(&run, watch, client, printer).await,
+        Run::Clone(clone) => again::clone(clone, client, printer).await,
         Run::Archive { run } => {
             let request = kfp::ArchiveRunRequest {
                 run_id: run.clone(),
@@ -167,7 +170,7 @@ async fn source(
     ))
 }
 
-async fn experiment_or_new(name: &str, client: &Client) -> Result<String> {
+pub(crate) async fn experiment_or_new(name: &str, client: &Client) -> Result<String> {
     match client.experiment(name).await {
         Ok(found) => Ok(found.experiment_id),
         Err(error) if error.is::<Missing>() => {

@@ -182,3 +182,4 @@ impl Mutation for kfp::ArchiveRunRequest {}
 impl Mutation for kfp::UnarchiveRunRequest {}
 impl Mutation for kfp::DeleteRunRequest {}
 impl Mutation for kfp::TerminateRunRequest {}
+impl Mutation for kfp::RetryRunRequest {}

@@ -90,6 +90,12 @@ impl Api {
         let reason = format!("terminated by {}", rpc::context(&request).principal.name);
         answer(self.app.terminate_run(call, id, reason).await?, nothing)
     }
+
+    async fn retry(&self, request: Request<kfp::RetryRunRequest>) -> Result<(), Error> {
+        let call = call(&request, "RetryRun", nothing)?;
+        let id = parse::id(KIND, FIELD, &request.get_ref().run_id)?;
+        answer(self.app.retry_run(call, id).await?, nothing)
+    }
 }
 
 #[tonic::async_trait]
@@ -145,8 +151,8 @@ impl kfp::run_service_server::RunService for Api {
 
     async fn retry_run(
         &self,
-        _request: Request<kfp::RetryRunRequest>,
+        request: Request<kfp::RetryRunRequest>,
     ) -> Result<Response<()>, Status> {
-        aip::unary(SERVICE, Err(Error::Unimplemented("RetryRun")))
+        aip::unary(SERVICE, self.retry(request).await)
     }
 }

@@ -1,6 +1,7 @@
 //! Use cases: each is one transaction, and a wake-up of the engine where a run changes.
 
 mod backfills;
+mod clones;
 mod experiments;
 mod lists;
 mod metrics;
@@ -20,6 +21,7 @@ use sql::{BoxFuture, Conn, Db};
 use tokio::sync::Notify;
 
 pub use backfills::NewBackfill;
+pub use clones::Differences;
 pub use lists::Listed;
 pub use pipelines::{NewPipeline, NewVersion, TagChange};
 pub use plans::Plans;

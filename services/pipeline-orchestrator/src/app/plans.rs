@@ -102,6 +102,7 @@ pub(crate) fn features() -> Features {
         final_status: true,
         one_of: true,
         selectors: true,
+        retries: true,
         workspace: true,
         platform: platform::EXECUTED.map(str::to_owned).into(),
         ..Features::default()

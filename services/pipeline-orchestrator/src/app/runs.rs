@@ -161,9 +161,22 @@ impl App {
             Err(other) if faults.is_empty() => return Err(other),
             Err(_) => None,
         };
-        let Some(Resolved { source, spec, plan }) = resolved else {
-            return Err(Error::Invalid(faults.into_vec()));
-        };
+        match resolved {
+            Some(resolved) => self.store_run(call, new, tags, resolved, faults).await,
+            None => Err(Error::Invalid(faults.into_vec())),
+        }
+    }
+
+    /// Checks the rest of a new run, stores it and wakes the engine.
+    pub(super) async fn store_run(
+        &self,
+        call: Call<RunDetails>,
+        mut new: NewRun,
+        tags: BTreeMap<String, String>,
+        resolved: Resolved,
+        mut faults: Violations,
+    ) -> Result<Reply<RunDetails>, Error> {
+        let Resolved { source, spec, plan } = resolved;
         faults.extend(unsupported("run.pipeline_spec", &plan));
         let now = self.parts().clock.now();
         let id = RunId::generate();
@@ -364,6 +377,34 @@ impl App {
             })
         });
         terminate.await
+    }
+
+    /// Lets a run that ended without success go on: what succeeded stays, the rest is executed again.
+    pub async fn retry_run(&self, call: Call<()>, id: RunId) -> Result<Reply<()>, Error> {
+        let now = self.parts().clock.now();
+        let retry = self.mutate_run(call, id, move |conn| {
+            Box::pin(async move {
+                let record = runs::visible(conn, id).await?;
+                let mut record = record.ok_or_else(|| Error::not_found(KIND, id))?;
+                let version = record.run.version;
+                if record.run.retry(now).is_err() {
+                    return Err(Error::Precondition {
+                        reason: "RUN_NOT_FAILED",
+                        kind: KIND,
+                        name: id.to_string(),
+                        message: format!(
+                            "run {id} is {}; only a run that failed or was stopped can be retried",
+                            record.shown_state()
+                        ),
+                    });
+                }
+                match runs::retry(conn, &record.run, version).await? {
+                    true => Ok(()),
+                    false => Err(Error::Conflict),
+                }
+            })
+        });
+        retry.await
     }
 
     /// Removes a run: it is gone for clients at once, and the engine stops it and cleans up.

@@ -8,7 +8,7 @@ use super::launch;
 use super::model::{Artifact, Attempt, Task};
 use super::platform;
 use super::state::parse_workload_id;
-use super::status::{Advance, AttemptStatus, RunStatus, TaskAction, TaskStatus};
+use super::status::{Advance, AttemptStatus, TaskAction, TaskStatus};
 
 impl Engine<'_> {
     /// Commits the first attempt of a program.
@@ -38,7 +38,7 @@ impl Engine<'_> {
         self.add_attempt(id)
     }
 
-    fn add_attempt(&mut self, id: TaskId) -> Result<(), StepError> {
+    pub(super) fn add_attempt(&mut self, id: TaskId) -> Result<(), StepError> {
         let (run, now) = (self.state.run.id, self.now);
         let attempts = &mut self.task_mut(id)?.body.attempts;
         let number = attempts.last().map_or(1, |last| last.number + 1);
@@ -118,7 +118,7 @@ impl Engine<'_> {
             WorkloadState::Running if status == TaskStatus::Ready => self.act(id, TaskAction::Run),
             WorkloadState::Running => Ok(()),
             WorkloadState::Succeeded(report) => self.succeed(id, *report),
-            WorkloadState::Failed(_) => self.fail(id, or(&reason, "FAILED"), message),
+            WorkloadState::Failed(_) => self.retry_or_fail(id, or(&reason, "FAILED"), message),
             WorkloadState::Stopped(_) | WorkloadState::Lost if canceling => {
                 self.act(id, TaskAction::End)
             }
@@ -137,12 +137,10 @@ impl Engine<'_> {
     /// Repeats a lost attempt as a new one while the budget lasts and the result can still matter.
     fn repeat_lost(&mut self, id: TaskId, message: &str) -> Result<(), StepError> {
         let task = self.state.task(id)?;
-        let is_lost = |attempt: &&Attempt| attempt.status == AttemptStatus::Lost;
-        let lost = task.body.attempts.iter().filter(is_lost).count();
+        let lost = task.ended_so(AttemptStatus::Lost);
         let budget = self.state.run.body.lost_budget;
         let group_failed = self.state.stopped_by_failure(task)?;
-        let running = self.state.run.status == RunStatus::Running;
-        if running && !group_failed && lost <= budget as usize {
+        if !group_failed && lost <= budget as usize {
             self.act(id, TaskAction::Repeat)?;
             return self.add_attempt(id);
         }

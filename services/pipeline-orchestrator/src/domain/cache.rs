@@ -294,6 +294,11 @@ impl Engine<'_> {
         let task = self.state.task(id)?;
         let caching = &self.state.planned(task)?.caching;
         let mut policy = self.state.run.body.cache;
+        // One that succeeded before runs because the run was retried; its row is that of its success.
+        let mut entered = task.body.history.iter();
+        if entered.any(|entered| entered.status == TaskStatus::Succeeded) {
+            return Ok(false);
+        }
         if !caching.enabled || policy.mode == CacheMode::Off {
             return Ok(false);
         }

@@ -48,6 +48,7 @@ pub fn step(
             engine.artifact_looked_up(task, found.map(|artifact| *artifact))?;
         }
         Event::CacheLookedUp { task, answer } => engine.cache_looked_up(task, answer)?,
+        Event::Timer => engine.timer()?,
         Event::Terminate { reason } => engine.terminate(reason)?,
     }
     engine.drain()?;
@@ -79,57 +80,80 @@ impl Engine<'_> {
             | RunStatus::Canceled => return Ok(()),
         }
         self.act_run(RunAction::Start)?;
-        self.create_root()
+        self.set_deadline();
+        match self.state.root {
+            None => self.create_root(),
+            Some(root) => self.resume(root),
+        }
     }
 
     fn terminate(&mut self, reason: String) -> Result<(), StepError> {
+        self.stop_run(Cancel {
+            reason,
+            at: self.now,
+            overdue: false,
+        })
+    }
+
+    /// Stops a run, once. Exit tasks, which wait for ends of any kind, are left alone with all that is inside them: they
+    /// start when what they wait for has been stopped, unless that never began.
+    pub(super) fn stop_run(&mut self, cancel: Cancel) -> Result<(), StepError> {
         let run = &mut self.state.run;
         if run.status.ended() || run.body.cancel.is_some() {
             return Ok(());
         }
-        run.body.cancel = Some(Cancel {
-            reason: reason.clone(),
-            at: self.now,
-        });
+        run.body.cancel = Some(cancel);
         if run.status == RunStatus::Pending {
             return self.end_run_stopped();
         }
         self.act_run(RunAction::Cancel)?;
-        let open = self
+        let mut spared: HashSet<TaskId> = HashSet::new();
+        let mut stopped = Vec::new();
+        // Groups come before their tasks.
+        for task in self
             .state
             .tasks
             .values()
-            .filter(|task| !task.status.ended());
-        let open: Vec<TaskId> = open.map(|task| task.id).collect();
-        for id in open {
-            self.cancel(id, &reason)?;
+            .filter(|task| !task.status.ended())
+        {
+            let inside = task.parent.is_some_and(|parent| spared.contains(&parent));
+            if inside || self.state.any_end(task) {
+                spared.insert(task.id);
+            } else {
+                stopped.push(task.id);
+            }
+        }
+        for id in stopped {
+            self.cancel(id)?;
         }
         Ok(())
     }
 
-    fn cancel(&mut self, id: TaskId, reason: &str) -> Result<(), StepError> {
+    pub(super) fn cancel(&mut self, id: TaskId) -> Result<(), StepError> {
+        let (cause, reason) = self.state.stop_cause();
         let task = self.state.task(id)?;
         if task.status == TaskStatus::Pending {
             let message = "not started because the run was stopped".to_owned();
-            return self.act_because(id, TaskAction::End, "TERMINATED", message);
+            return self.act_because(id, TaskAction::End, cause, message);
         }
         let stop = task
             .open_attempt()
             .map(|attempt| attempt.workload_id.clone());
         let kind = task.kind;
-        self.act_because(id, TaskAction::Cancel, "TERMINATED", reason.to_owned())?;
-        match kind {
-            TaskKind::Container => {
-                self.outcome
-                    .effects
-                    .extend(stop.map(|workload_id| Effect::Stop {
-                        workload_id,
-                        reason: reason.to_owned(),
-                    }))
+        self.wait_until(id, None)?;
+        self.act_because(id, TaskAction::Cancel, cause, reason.clone())?;
+        match (kind, stop) {
+            (TaskKind::Container, Some(workload_id)) => {
+                self.outcome.effects.push(Effect::Stop {
+                    workload_id,
+                    reason,
+                });
             }
+            // Its next attempt was still to be committed.
+            (TaskKind::Container, None) => self.act(id, TaskAction::End)?,
             // A question that is asked can be left alone.
-            TaskKind::Importer => self.act(id, TaskAction::End)?,
-            TaskKind::Root | TaskKind::Dag | TaskKind::Loop => {}
+            (TaskKind::Importer, _) => self.act(id, TaskAction::End)?,
+            (TaskKind::Root | TaskKind::Dag | TaskKind::Loop, _) => {}
         }
         Ok(())
     }
@@ -189,14 +213,19 @@ impl Engine<'_> {
 
     fn end_run_stopped(&mut self) -> Result<(), StepError> {
         let failure = self.state.run.body.failed_task.map(|_| self.failure());
-        let body = &mut self.state.run.body;
-        let reason = body.cancel.as_ref().map_or("", |cancel| &cancel.reason);
+        let (cause, reason) = self.state.stop_cause();
         let mut message = format!("stopped: {reason}");
         if let Some(failure) = failure {
             message = format!("{message}; before that {failure}");
         }
-        (body.reason, body.message) = ("TERMINATED".to_owned(), message);
-        self.act_run(RunAction::End)
+        let body = &mut self.state.run.body;
+        (body.reason, body.message) = (cause.to_owned(), message);
+        let overdue = body.cancel.as_ref().is_some_and(|cancel| cancel.overdue);
+        self.act_run(if overdue {
+            RunAction::Fail
+        } else {
+            RunAction::End
+        })
     }
 
     /// One sentence about the failure that decided the run.
@@ -258,6 +287,9 @@ impl Engine<'_> {
                 self.outcome.changes.cache.push(id);
             }
             self.ended.push_back(id);
+        } else if before.ended() {
+            task.ended_at = None;
+            self.state.open_importers += usize::from(task.kind == TaskKind::Importer);
         }
         let counts = &mut self.state.run.body.task_counts;
         if let Some(count) = counts.get_mut(&before) {

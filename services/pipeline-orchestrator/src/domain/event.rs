@@ -39,6 +39,8 @@ pub enum Event {
         /// What is known.
         answer: CacheAnswer,
     },
+    /// The time that [`super::RunState::wake_at`] gave has come.
+    Timer,
     /// Somebody wants the run to end.
     Terminate {
         /// Why, for people.

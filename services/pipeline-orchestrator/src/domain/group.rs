@@ -23,6 +23,11 @@ impl Engine<'_> {
         root.body.display_name.clone_from(&plan.display_name);
         self.insert(root);
         self.state.root = Some(id);
+        self.open_root(id)
+    }
+
+    /// Opens the root with what the run was given.
+    pub(super) fn open_root(&mut self, id: TaskId) -> Result<(), StepError> {
         if self.state.planned_tasks.is_none() {
             let message = format!(
                 "the pipeline comes to more than {MAX_TASKS} tasks, or is nested deeper than {MAX_DEPTH}"
@@ -80,6 +85,10 @@ impl Engine<'_> {
 
     /// Creates the tasks of a group and starts those that wait for nothing.
     fn open_group(&mut self, id: TaskId) -> Result<(), StepError> {
+        if self.state.groups.contains_key(&id) {
+            self.act(id, TaskAction::Open)?;
+            return self.reopen_group(id);
+        }
         let plan = self.plan();
         let task = self.state.task(id)?;
         if let Some((reason, message)) = self.too_much(task, dag_of(&plan, task)?.order.len()) {
@@ -178,20 +187,21 @@ impl Engine<'_> {
         status: TaskStatus,
         name: &str,
     ) -> Result<(), StepError> {
-        let group = self.state.group_mut(parent)?;
-        let shape = Arc::clone(&group.shape);
+        let shape = Arc::clone(&self.state.group(parent)?.shape);
         let at = *shape
             .positions
             .get(name)
             .ok_or_else(|| missing("task", name))?;
         let mut omitted = Vec::new();
         for dependent in &shape.dependents[at] {
-            if shape.met(*dependent, status) {
+            let met = shape.met(*dependent, self.state.task(id)?);
+            let group = self.state.group_mut(parent)?;
+            if met {
                 group.waiting[*dependent] -= 1;
                 if group.waiting[*dependent] == 0 {
                     self.ready.push_back(group.children[*dependent]);
                 }
-            } else if status == TaskStatus::Skipped {
+            } else if matches!(status, TaskStatus::Skipped | TaskStatus::Canceled) {
                 omitted.push(group.children[*dependent]);
             }
         }
@@ -202,7 +212,12 @@ impl Engine<'_> {
         let skipped = self.state.task(id)?.label();
         let message = format!("not started because `{skipped}` was skipped");
         for dependent in omitted {
-            if self.state.task(dependent)?.status == TaskStatus::Pending {
+            if self.state.task(dependent)?.status != TaskStatus::Pending {
+                continue;
+            }
+            if status == TaskStatus::Canceled {
+                self.cancel(dependent)?;
+            } else {
                 self.act_because(
                     dependent,
                     TaskAction::Skip,

@@ -11,7 +11,7 @@ use super::event::StepError;
 use super::group::kind_of;
 use super::model::{Inputs, Outputs, Task};
 use super::state::{Group, MAX_TASKS, RunState, Shape, missing};
-use super::status::TaskStatus;
+use super::status::{TaskKind, TaskStatus};
 
 /// The iterations of an open loop.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,32 +73,24 @@ impl Engine<'_> {
         let count = items.len();
         let known = matches!(planned.items, Items::Raw(_));
         let component = task.body.component.clone();
-        let expected = self.state.expected_with_loop(&component, count, known);
+        let there = self.state.groups.get(&id);
+        let more = count.saturating_sub(there.map_or(0, |group| group.children.len()));
+        let expected = self.state.expected_with_loop(&component, more, known);
         let Some(expected) = expected.filter(|tasks| *tasks <= MAX_TASKS) else {
             let message = format!(
                 "the loop has {count} items, which come to more tasks than the {MAX_TASKS} that a run may have"
             );
             return self.fail(id, "TOO_MANY_ITEMS", message);
         };
-        let (name, path, display) = (
-            task.name.clone(),
-            task.path.clone(),
-            task.body.display_name.clone(),
-        );
         self.state.expected_tasks = expected;
+        if self.state.groups.contains_key(&id) {
+            return self.reopen_loop(id, items, limit);
+        }
         self.act(id, super::status::TaskAction::Open)?;
         let kind = kind_of(&plan, &component)?;
         let mut children = Vec::with_capacity(count);
-        for (at, number) in (0..count).zip(0_i64..) {
-            let child_id = TaskId((self.ids)());
-            let mut child = self.new_task(child_id, kind, &format!("{name}[{at}]"));
-            child.parent = Some(id);
-            child.iteration = number;
-            child.path = format!("{path}[{at}]");
-            child.body.component.clone_from(&component);
-            child.body.display_name = format!("{display}[{at}]");
-            children.push(child.id);
-            self.insert(child);
+        for at in 0..count {
+            children.push(self.iteration(id, at, kind)?);
         }
         self.ready.extend(&children[..limit]);
         let mut group = Group::new(Arc::new(Shape::default()), children);
@@ -111,16 +103,97 @@ impl Engine<'_> {
         }
     }
 
-    /// Gives the turn of an iteration that has ended to the next one.
+    /// Gives the turn of an iteration that has ended to the next one that has not had any.
     pub(super) fn next_iteration(&mut self, parent: TaskId) -> Result<(), StepError> {
-        let group = self.state.group_mut(parent)?;
-        if let Some(iterations) = &mut group.iterations
-            && let Some(next) = group.children.get(iterations.next)
+        let Some(next) = self.waiting_iteration(parent)? else {
+            return Ok(());
+        };
+        self.ready
+            .push_back(self.state.group(parent)?.children[next]);
+        self.set_next_iteration(parent, next + 1)?;
+        self.waiting_iteration(parent).map(drop)
+    }
+
+    /// The first iteration that waits for its turn; iterations before it are not looked at again.
+    fn waiting_iteration(&mut self, parent: TaskId) -> Result<Option<usize>, StepError> {
+        let group = self.state.group(parent)?;
+        let Some(iterations) = &group.iterations else {
+            return Ok(None);
+        };
+        let mut next = iterations.next;
+        while let Some(child) = group.children.get(next)
+            && self.state.task(*child)?.status != TaskStatus::Pending
         {
-            iterations.next += 1;
-            self.ready.push_back(*next);
+            next += 1;
+        }
+        let found = (next < group.children.len()).then_some(next);
+        self.set_next_iteration(parent, next)?;
+        Ok(found)
+    }
+
+    fn set_next_iteration(&mut self, parent: TaskId, next: usize) -> Result<(), StepError> {
+        if let Some(iterations) = &mut self.state.group_mut(parent)?.iterations {
+            iterations.next = next;
         }
         Ok(())
+    }
+
+    /// Starts the iterations of a loop again that the retry of a run reset: those that are there, and more when there
+    /// are more items than before. Those without an item are skipped.
+    fn reopen_loop(&mut self, id: TaskId, items: ItemList, limit: usize) -> Result<(), StepError> {
+        self.act(id, super::status::TaskAction::Open)?;
+        let task = self.state.task(id)?;
+        let (component, there) = (
+            task.body.component.clone(),
+            self.state.group(id)?.children.len(),
+        );
+        let kind = kind_of(&self.plan(), &component)?;
+        let count = items.len();
+        for at in there..count {
+            let child = self.iteration(id, at, kind)?;
+            self.state.group_mut(id)?.children.push(child);
+        }
+        for at in count..there {
+            let child = self.state.group(id)?.children[at];
+            if self.state.task(child)?.status == TaskStatus::Pending {
+                let message = "the loop has fewer items than before".to_owned();
+                self.act_because(child, super::status::TaskAction::Skip, "NO_ITEM", message)?;
+            }
+        }
+        let ended = |child: &&TaskId| {
+            self.state
+                .tasks
+                .get(child)
+                .is_some_and(|t| t.status.ended())
+        };
+        let group = self.state.group(id)?;
+        let done = group.children.iter().filter(ended).count();
+        // Those that were just skipped are still to be settled.
+        let skipped = there.saturating_sub(count);
+        let group = self.state.group_mut(id)?;
+        group.unended = group.children.len() - done + skipped;
+        group.iterations = Some(Iterations { items, next: 0 });
+        if group.unended == 0 {
+            return self.end_group(id);
+        }
+        for _ in 0..limit {
+            self.next_iteration(id)?;
+        }
+        Ok(())
+    }
+
+    /// Adds an iteration to a loop.
+    fn iteration(&mut self, id: TaskId, at: usize, kind: TaskKind) -> Result<TaskId, StepError> {
+        let child_id = TaskId((self.ids)());
+        let task = self.state.task(id)?;
+        let mut child = self.new_task(child_id, kind, &format!("{}[{at}]", task.name));
+        child.parent = Some(id);
+        child.iteration = i64::try_from(at).unwrap_or(i64::MAX);
+        child.path = format!("{}[{at}]", task.path);
+        child.body.component.clone_from(&task.body.component);
+        child.body.display_name = format!("{}[{at}]", task.body.display_name);
+        self.insert(child);
+        Ok(child_id)
     }
 }
 
@@ -131,7 +204,8 @@ pub(super) fn rebuild(state: &RunState, task: &Task, ids: Vec<TaskId>) -> Result
     } else {
         items(state, task).map_err(|error| StepError::Inconsistent(error.to_string()))?
     };
-    if !task.status.ended() && items.len() != ids.len() {
+    // Those that lost their item when the run was retried stay.
+    if !task.status.ended() && items.len() > ids.len() {
         return Err(missing("iterations of loop", task.label()));
     }
     let mut group = Group::new(Arc::new(Shape::default()), ids);

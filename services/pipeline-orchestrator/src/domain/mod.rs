@@ -7,7 +7,10 @@
 //! # A run
 //! It is PENDING until `Start`, then RUNNING. It ends SUCCEEDED or FAILED as its root task does. `Terminate` makes it
 //! CANCELING: what waits is canceled, what runs is asked to stop; when the last task has ended it is CANCELED, whatever the
-//! tasks made of it meanwhile. A run that had not started is CANCELED at once.
+//! tasks made of it meanwhile. A run that had not started is CANCELED at once. Exit tasks are spared: they start when what
+//! they follow was stopped, unless that never began. A run that takes longer than its limit is stopped in the same way and
+//! ends FAILED. A run that ended without success may be PENDING again: then `Start` resets what did not succeed, and what
+//! follows on that, and goes on with the rest as it is.
 //!
 //! # A task
 //! It is created with its group and is PENDING until every task that it depends on has SUCCEEDED or is CACHED; a task with
@@ -18,7 +21,8 @@
 //!   waits for one that runs.
 //! - any other *program* is READY: its first attempt is committed and launched. It is RUNNING when the program runs, and ends
 //!   SUCCEEDED or FAILED as the attempt does. An attempt that is LOST is followed by a new one while the run's budget for
-//!   that lasts; the task is then READY again.
+//!   that lasts; the task is then READY again. So is one whose attempt FAILED while the user's retries last, at once or after
+//!   a pause: meanwhile it has no open attempt, and `retry_at` says until when.
 //! - a *group* is RUNNING: its tasks are created. It ends when all of them have: CANCELED if it was asked to stop, FAILED if
 //!   one of them failed, else SUCCEEDED with the outputs that it selects. The root is a group.
 //! - a *loop* is a group whose tasks are its iterations, one per item (`loop[0]`, `loop[1]`, …): they are created together and
@@ -30,8 +34,7 @@
 //! run go on to their end (a group among them starts its own inner tasks, for it runs). Then the group fails, and the same
 //! holds one level further out, up to the run. Exit tasks learn how the task before them ended; they do not mend the group.
 //!
-//! Reserved in the data model and reached by no event yet: a budget for the retries that a user asks for, which shares the
-//! numbers of attempts with the repetition of lost ones but not its count.
+//! Retries that a user asks for and repetitions of lost attempts share the numbers of attempts, and have budgets of their own.
 //!
 //! # Cost
 //! A step costs what it changes: the tasks that start or end, with their dependencies and inputs. Groups keep counters of
@@ -59,6 +62,8 @@ pub mod platform;
 mod records;
 mod recursion;
 mod resolve;
+mod resume;
+mod retries;
 mod run_filter;
 pub mod schedule;
 mod state;

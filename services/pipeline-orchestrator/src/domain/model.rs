@@ -67,6 +67,13 @@ pub struct RunBody {
     /// Whether and how its tasks use the cache.
     #[serde(default)]
     pub cache: CachePolicy,
+    /// When a run that has not ended by itself is stopped; none for never.
+    #[serde(
+        default,
+        with = "micros::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub deadline: Option<Timestamp>,
 }
 
 /// A request to stop a run.
@@ -77,6 +84,9 @@ pub struct Cancel {
     /// When it was asked.
     #[serde(with = "micros")]
     pub at: Timestamp,
+    /// Whether nobody asked: the run took longer than its limit, so it ends FAILED.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overdue: bool,
 }
 
 /// A state and when it was entered.
@@ -151,8 +161,22 @@ pub struct TaskBody {
     /// Its attempts, oldest first. A user's retries and the repetitions of lost attempts share the numbers; the
     /// budgets are counted apart, by how an attempt ended.
     pub attempts: Vec<Attempt>,
+    /// How many of the attempts were made before the run was last retried: no budget counts them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempts_before: u32,
+    /// When the next attempt starts, of a program that waits after a failure.
+    #[serde(
+        default,
+        with = "micros::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub retry_at: Option<Timestamp>,
     /// The states that it entered.
     pub history: Vec<Entered<TaskStatus>>,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// What a task received.
@@ -300,6 +324,23 @@ impl Task {
     pub fn open_attempt(&self) -> Option<&Attempt> {
         self.last_attempt()
             .filter(|attempt| !attempt.status.ended())
+    }
+
+    /// Whether it was begun, and not only waited, since it was created or reset.
+    pub fn begun(&self) -> bool {
+        let since = self.body.history.iter().rev();
+        let mut since = since.take_while(|entered| entered.status != TaskStatus::Pending);
+        since.any(|entered| matches!(entered.status, TaskStatus::Ready | TaskStatus::Running))
+    }
+
+    /// How many attempts ended so since the run was last retried.
+    pub fn ended_so(&self, status: AttemptStatus) -> usize {
+        let mine = self
+            .body
+            .attempts
+            .iter()
+            .skip(self.body.attempts_before as usize);
+        mine.filter(|attempt| attempt.status == status).count()
     }
 
     /// The task as it is named to people.

@@ -1,8 +1,9 @@
 //! A run in memory: its rows, its plan, and the counters that make each event cheap.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use clock::Timestamp;
 use ids::{ArtifactId, RunId, TaskId, WorkloadId};
 use pipeline_spec::plan::{
     Body, Component, Dag, Items, Iterator as Loop, Plan, Strategy, Task as PlanTask,
@@ -48,6 +49,8 @@ pub struct RunState {
     open_ended: bool,
     /// How many importers have not ended: each may still take an id for its artifact.
     pub(super) open_importers: usize,
+    /// Programs that wait for their next attempt, by the time of it.
+    pub(super) waits: BTreeSet<(Timestamp, TaskId)>,
     /// Elementary operations so far, so that tests can see that the work is linear.
     pub(super) operations: u64,
 }
@@ -115,10 +118,12 @@ impl Shape {
     }
 
     /// Whether the task at a position may start as far as a dependency matters that ended so.
-    pub(super) fn met(&self, at: usize, ended: TaskStatus) -> bool {
-        match ended {
+    pub(super) fn met(&self, at: usize, ended: &Task) -> bool {
+        match ended.status {
             TaskStatus::Succeeded | TaskStatus::Cached => true,
-            TaskStatus::Failed | TaskStatus::Canceled => self.any_end[at],
+            TaskStatus::Failed => self.any_end[at],
+            // Nothing is to be done after a task that never began.
+            TaskStatus::Canceled => self.any_end[at] && ended.begun(),
             TaskStatus::Pending
             | TaskStatus::Ready
             | TaskStatus::Running
@@ -175,6 +180,7 @@ impl RunState {
             artifacts: HashMap::new(),
             imported: HashMap::new(),
             open_importers: 0,
+            waits: BTreeSet::new(),
             operations: 0,
         })
     }
@@ -196,6 +202,9 @@ impl RunState {
         state.tasks = tasks.into_iter().map(|task| (task.id, task)).collect();
         let mut children: HashMap<TaskId, Vec<TaskId>> = HashMap::new();
         for task in state.tasks.values() {
+            state
+                .waits
+                .extend(task.body.retry_at.map(|at| (at, task.id)));
             match task.parent {
                 Some(parent) => children.entry(parent).or_default().push(task.id),
                 None => state.root = Some(task.id),
@@ -246,7 +255,7 @@ impl RunState {
         Ok(state)
     }
 
-    fn rebuild_group(&self, id: TaskId, ids: Vec<TaskId>) -> Result<Group, StepError> {
+    pub(super) fn rebuild_group(&self, id: TaskId, ids: Vec<TaskId>) -> Result<Group, StepError> {
         let shape = self.shape(self.task(id)?)?;
         let mut slots = vec![None; shape.dependencies.len()];
         for child in ids {
@@ -266,7 +275,7 @@ impl RunState {
                 group.unended -= 1;
             }
             for dependent in &group.shape.dependents[at] {
-                if group.shape.met(*dependent, child.status) {
+                if group.shape.met(*dependent, child) {
                     group.waiting[*dependent] -= 1;
                 }
             }
@@ -319,16 +328,19 @@ impl RunState {
         let mut effects = Vec::new();
         for task in self.tasks.values().filter(|task| !task.status.ended()) {
             if let Some(attempt) = task.open_attempt() {
-                effects.push(match &self.run.body.cancel {
-                    Some(cancel) => Effect::Stop {
-                        workload_id: attempt.workload_id.clone(),
-                        reason: cancel.reason.clone(),
-                    },
-                    None => Effect::Launch {
+                let workload_id = attempt.workload_id.clone();
+                effects.push(if task.status == TaskStatus::Canceling {
+                    let reason = self.stop_cause().1;
+                    Effect::Stop {
+                        workload_id,
+                        reason,
+                    }
+                } else {
+                    Effect::Launch {
                         task: task.id,
                         attempt: attempt.number,
-                        workload_id: attempt.workload_id.clone(),
-                    },
+                        workload_id,
+                    }
                 });
             } else if task.kind == TaskKind::Importer && task.status == TaskStatus::Running {
                 effects.push(importer::question(self, task.id)?);
@@ -443,6 +455,15 @@ impl RunState {
         self.task(group.children[at])
     }
 
+    /// Whether a task waits for ends of any kind: exit tasks, and those that ignore failures.
+    pub(super) fn any_end(&self, task: &Task) -> bool {
+        let group = task.parent.and_then(|parent| self.groups.get(&parent));
+        group.is_some_and(|group| {
+            let at = group.shape.positions.get(&task.name);
+            at.is_some_and(|at| group.shape.any_end[*at])
+        })
+    }
+
     /// Whether a failure in the group of a task keeps it from starting.
     pub(super) fn stopped_by_failure(&self, task: &Task) -> Result<bool, StepError> {
         let Some(parent) = task.parent else {
@@ -451,9 +472,7 @@ impl RunState {
         if self.task(parent)?.body.failed_child.is_none() {
             return Ok(false);
         }
-        let shape = &self.group(parent)?.shape;
-        let at = shape.positions.get(&task.name);
-        Ok(!at.is_some_and(|at| shape.any_end[*at]))
+        Ok(!self.any_end(task))
     }
 
     /// One sentence about the failure of a task; of a group, about the inner task that decided it.

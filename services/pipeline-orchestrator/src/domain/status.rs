@@ -115,6 +115,9 @@ impl TaskStatus {
             (S::Pending, A::Reuse) => S::Cached,
             (S::Ready | S::Running, A::Cancel) => S::Canceling,
             (S::Pending | S::Canceling, A::End) => S::Canceled,
+            (S::Succeeded | S::Failed | S::Skipped | S::Canceled | S::Cached, A::Reset) => {
+                S::Pending
+            }
             (
                 S::Pending
                 | S::Ready
@@ -134,7 +137,8 @@ impl TaskStatus {
                 | A::Skip
                 | A::Reuse
                 | A::Cancel
-                | A::End,
+                | A::End
+                | A::Reset,
             ) => {
                 return Err(IllegalMove {
                     status: self.as_str(),
@@ -155,7 +159,7 @@ named!(
         Open = "open",
         /// Its program started.
         Run = "run",
-        /// A lost attempt is followed by another.
+        /// A lost or a failed attempt is followed by another, now or after a wait.
         Repeat = "repeat",
         /// It ended well.
         Succeed = "succeed",
@@ -169,6 +173,8 @@ named!(
         Cancel = "cancel",
         /// It stopped, or will never start because the run is being stopped.
         End = "end",
+        /// The run is retried and the task is to be executed again.
+        Reset = "reset",
     }
 );
 
@@ -219,12 +225,14 @@ impl RunStatus {
         let next = match (self, action) {
             (S::Pending, A::Start) => S::Running,
             (S::Running, A::Succeed) => S::Succeeded,
-            (S::Running, A::Fail) => S::Failed,
+            // A run that took too long is stopped first.
+            (S::Running | S::Canceling, A::Fail) => S::Failed,
             (S::Running, A::Cancel) => S::Canceling,
             (S::Pending | S::Canceling, A::End) => S::Canceled,
+            (S::Failed | S::Canceled, A::Retry) => S::Pending,
             (
                 S::Pending | S::Running | S::Succeeded | S::Failed | S::Canceling | S::Canceled,
-                A::Start | A::Succeed | A::Fail | A::Cancel | A::End,
+                A::Start | A::Succeed | A::Fail | A::Cancel | A::End | A::Retry,
             ) => {
                 return Err(IllegalMove {
                     status: self.as_str(),
@@ -249,6 +257,8 @@ named!(
         Cancel = "cancel",
         /// It stopped.
         End = "end",
+        /// It ended without success and is to go on from there.
+        Retry = "retry",
     }
 );
 
@@ -400,21 +410,16 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_final() {
+    fn an_end_is_final_unless_the_run_is_retried() {
         for status in TaskStatus::ALL.iter().filter(|status| status.ended()) {
-            assert!(
-                TaskAction::ALL
-                    .iter()
-                    .all(|action| status.after(*action).is_err())
-            );
+            let mut possible = TaskAction::ALL.iter();
+            assert!(possible.all(|a| *a == TaskAction::Reset || status.after(*a).is_err()));
         }
         for status in RunStatus::ALL.iter().filter(|status| status.ended()) {
-            assert!(
-                RunAction::ALL
-                    .iter()
-                    .all(|action| status.after(*action).is_err())
-            );
+            let mut possible = RunAction::ALL.iter();
+            assert!(possible.all(|a| *a == RunAction::Retry || status.after(*a).is_err()));
         }
+        assert!(RunStatus::Succeeded.after(RunAction::Retry).is_err());
         for status in AttemptStatus::ALL.iter().filter(|status| status.ended()) {
             let stale = |reported: &AttemptStatus| status.advance(*reported) == Advance::Stale;
             assert!(AttemptStatus::ALL.iter().all(stale));

@@ -73,6 +73,7 @@ impl FromRow for RunRecord {
             Some(at) => Some(Cancel {
                 reason: row.get("cancel_reason")?,
                 at,
+                overdue: false,
             }),
             None => None,
         };

@@ -119,6 +119,20 @@ pub(crate) async fn request_cancel(
         > 0)
 }
 
+/// Stores a run that ended as one that starts again; false when it is gone, or no longer at `version`.
+pub(crate) async fn retry(conn: &mut Conn, run: &Run, version: i64) -> Result<bool, Error> {
+    let args = args![
+        run.id,
+        version,
+        run.status.as_str(),
+        shown_state(run.status, false),
+        history(run),
+        run.version,
+        body(run)?
+    ];
+    Ok(conn.execute(text::RETRY_RUN, args).await? > 0)
+}
+
 /// Marks a run as being removed: from now on no client sees it. False when there is none.
 pub(crate) async fn request_delete(
     conn: &mut Conn,

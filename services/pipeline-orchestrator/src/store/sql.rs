@@ -164,6 +164,10 @@ statements! {
          cancel_reason = CASE WHEN cancel_requested_at = 0 THEN $3 ELSE cancel_reason END, \
          cancel_requested_at = CASE WHEN cancel_requested_at = 0 THEN $2 ELSE cancel_requested_at END \
          WHERE id = $1 AND NOT deleting AND status NOT IN ('SUCCEEDED', 'FAILED', 'CANCELED')";
+    /// An ended run starts again unless somebody changed it meanwhile; what asked for its end is forgotten.
+    RETRY_RUN =
+        "UPDATE runs SET status = $3, state = $4, state_history = $5, finished_at = 0, version = $6, body = $7, \
+         cancel_requested_at = 0, cancel_reason = '' WHERE id = $1 AND version = $2 AND NOT deleting";
     REQUEST_DELETE =
         "UPDATE runs SET deleting = TRUE, keep_artifacts = $2 WHERE id = $1 AND NOT deleting";
     DELETE_RUN = "DELETE FROM runs WHERE id = $1 RETURNING spec_hash AS value";

@@ -13,13 +13,14 @@ use futures_util::stream::FuturesUnordered;
 use ids::{ArtifactId, RunId, TaskId, WorkloadId};
 use tokio::sync::mpsc;
 
+use super::alarm::Alarm;
 use super::cache::Round;
 use super::calls::{self, Answer};
 use super::engine::Inner;
 use super::{cache, cleanup, launch};
 use crate::domain::{
     Artifact, Cancel, Changes, Effect, Entered, Event, RunRecord, RunState, RunStatus, StepError,
-    Task, TaskRecord, WorkloadUpdate, launch_spec, step,
+    Task, TaskRecord, TaskStatus, WorkloadUpdate, launch_spec, step,
 };
 use crate::store::{artifacts, runs, sequences, specs, tasks};
 
@@ -167,6 +168,7 @@ async fn drive(
     actor.begin(cancel).await?;
     while !actor.state.run.status.ended() {
         let mut batch = Vec::new();
+        actor.alarm.set(actor.state.wake_at(), &engine.clock);
         tokio::select! {
             count = messages.recv_many(&mut batch, BATCH) => {
                 if count == 0 {
@@ -174,6 +176,10 @@ async fn drive(
                 }
             }
             Some(answer) = actor.calls.next() => actor.answered(answer, &mut batch).await?,
+            () = actor.alarm.rings() => {
+                actor.alarm.rang();
+                actor.apply(vec![Event::Timer]).await?;
+            }
         }
         if actor.take(batch).await? {
             // It is being removed: calls that are under way end first, so that none arrives late.
@@ -202,6 +208,7 @@ struct Actor<'e> {
     state: RunState,
     calls: FuturesUnordered<BoxFuture<'static, Answer>>,
     waiting: VecDeque<Effect>,
+    alarm: Alarm,
     /// How often calls failed in a row, for the pause.
     failures: u32,
 }
@@ -236,6 +243,7 @@ impl<'e> Actor<'e> {
             state,
             calls: FuturesUnordered::new(),
             waiting: VecDeque::new(),
+            alarm: Alarm::default(),
             failures: 0,
         })
     }
@@ -336,13 +344,12 @@ impl<'e> Actor<'e> {
     /// Whether the attempt of a call is still open.
     fn still_wanted(&self, effect: &Effect) -> bool {
         match effect {
-            Effect::Launch { task, attempt, .. } => self
-                .state
-                .get(*task)
-                .and_then(Task::open_attempt)
-                .is_some_and(|open| {
-                    open.number == *attempt && self.state.run.body.cancel.is_none()
-                }),
+            Effect::Launch { task, attempt, .. } => self.state.get(*task).is_some_and(|task| {
+                task.status != TaskStatus::Canceling
+                    && task
+                        .open_attempt()
+                        .is_some_and(|open| open.number == *attempt)
+            }),
             Effect::Stop { .. } | Effect::FindArtifact { .. } => true,
             Effect::FindCached { .. } | Effect::RunEnded => false,
         }
@@ -401,7 +408,7 @@ impl<'e> Actor<'e> {
             .saturating_add(1);
         let mut numbers = self.engine.numbers.lock().await;
         numbers.reserve(&self.engine.db, needed).await?;
-        let now = self.engine.clock.now();
+        let now = self.alarm.now(&self.engine.clock);
         for event in events {
             let outcome = step(&mut self.state, event, now, &mut || numbers.draw())?;
             pending.merge(outcome.changes);
@@ -531,6 +538,7 @@ fn reported_artifacts(event: &Event) -> usize {
         }),
         Event::ArtifactLookedUp { .. } => 1,
         Event::Start
+        | Event::Timer
         | Event::LaunchRefused { .. }
         | Event::CacheLookedUp { .. }
         | Event::Terminate { .. } => 0,

@@ -1,6 +1,7 @@
 //! What goes on without a caller: one actor per run that has not ended, and the watch on the runner.
 
 mod actor;
+mod alarm;
 mod cache;
 mod calls;
 mod cleanup;

@@ -318,12 +318,6 @@ async fn outputs_may_be_put_anywhere_in_the_store() {
 #[tokio::test]
 async fn what_comes_later_says_so() {
     let server = server().await;
-    let retry = server
-        .runs()
-        .retry_run(kfp::RetryRunRequest::default())
-        .await
-        .unwrap_err();
-    assert_eq!(retry.code(), Code::Unimplemented);
     let channel = server.channel("HealthzService");
     let mut health = kfp::healthz_service_client::HealthzServiceClient::new(channel);
     let health = health.get_healthz(()).await.unwrap().into_inner();

@@ -114,6 +114,12 @@ pub struct Task {
     /// The number of the iteration, of a task in a loop; -1 elsewhere.
     #[prost(int64, tag = "21")]
     pub iteration_index: i64,
+    /// When the next attempt starts, of a task that waits after a failure.
+    #[prost(message, optional, tag = "22")]
+    pub retry_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// How often it was retried after a failure since the run was last retried; lost attempts do not count.
+    #[prost(uint32, tag = "23")]
+    pub retries: u32,
     /// What the cache means to it; absent for a task that does not use it.
     #[prost(message, optional, tag = "40")]
     pub cache: ::core::option::Option<TaskCache>,
@@ -422,6 +428,25 @@ pub struct DeleteRunRequest {
     pub keep_artifacts: bool,
     /// A UUID that makes a repetition of the call harmless; empty for none.
     #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Names a run to execute once more.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CloneRunRequest {
+    /// The run's id.
+    #[prost(string, tag = "1")]
+    pub run_id: ::prost::alloc::string::String,
+    /// Parameters that differ; null takes a parameter away, so that the pipeline's default holds.
+    #[prost(message, optional, tag = "2")]
+    pub parameters: ::core::option::Option<::prost_types::Struct>,
+    /// The name; empty for `Clone of ` and the run's own.
+    #[prost(string, tag = "3")]
+    pub display_name: ::prost::alloc::string::String,
+    /// The experiment; empty for the run's own.
+    #[prost(string, tag = "4")]
+    pub experiment_id: ::prost::alloc::string::String,
+    /// A UUID that makes a repetition of the call harmless; empty for none.
+    #[prost(string, tag = "5")]
     pub request_id: ::prost::alloc::string::String,
 }
 /// Selects a part of a task's log.
@@ -921,6 +946,28 @@ pub mod run_service_client {
                 .insert(GrpcMethod::new("flumina.pipelines.v1.RunService", "DeleteRun"));
             self.inner.unary(req, path, codec).await
         }
+        /// Creates a run of the same specification: the same parameters, or others.
+        pub async fn clone_run(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CloneRunRequest>,
+        ) -> std::result::Result<tonic::Response<super::Run>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flumina.pipelines.v1.RunService/CloneRun",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("flumina.pipelines.v1.RunService", "CloneRun"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Streams what a task wrote to its standard output and error.
         pub async fn read_logs(
             &mut self,
@@ -1020,6 +1067,11 @@ pub mod run_service_server {
             &self,
             request: tonic::Request<super::DeleteRunRequest>,
         ) -> std::result::Result<tonic::Response<()>, tonic::Status>;
+        /// Creates a run of the same specification: the same parameters, or others.
+        async fn clone_run(
+            &self,
+            request: tonic::Request<super::CloneRunRequest>,
+        ) -> std::result::Result<tonic::Response<super::Run>, tonic::Status>;
         /// Server streaming response type for the ReadLogs method.
         type ReadLogsStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::ReadLogsResponse, tonic::Status>,
@@ -1326,6 +1378,51 @@ pub mod run_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DeleteRunSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flumina.pipelines.v1.RunService/CloneRun" => {
+                    #[allow(non_camel_case_types)]
+                    struct CloneRunSvc<T: RunService>(pub Arc<T>);
+                    impl<
+                        T: RunService,
+                    > tonic::server::UnaryService<super::CloneRunRequest>
+                    for CloneRunSvc<T> {
+                        type Response = super::Run;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CloneRunRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RunService>::clone_run(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CloneRunSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

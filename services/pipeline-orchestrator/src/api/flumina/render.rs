@@ -100,6 +100,8 @@ pub(super) fn task(task: &Task) -> own::Task {
         component: body.component.clone(),
         image: body.image.clone(),
         iteration_index: task.iteration,
+        retry_at: time(body.retry_at),
+        retries: retries(task),
         cache: task
             .body
             .cache
@@ -153,6 +155,14 @@ pub(super) fn cache_entry(entry: &CacheEntry) -> own::CacheEntry {
         output_artifacts: artifact_ids(&entry.outputs.artifacts),
         used_by: Vec::new(),
     }
+}
+
+/// Failed attempts that another one followed.
+fn retries(task: &Task) -> u32 {
+    let failed = task.ended_so(AttemptStatus::Failed);
+    let last = task.last_attempt().map(|attempt| attempt.status);
+    let unfollowed = usize::from(last == Some(AttemptStatus::Failed));
+    u32::try_from(failed.saturating_sub(unfollowed)).unwrap_or(u32::MAX)
 }
 
 fn attempt(attempt: &Attempt) -> own::Attempt {

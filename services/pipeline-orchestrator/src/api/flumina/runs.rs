@@ -5,11 +5,14 @@ use api_pipelines::v1::run_service_server::RunService;
 use api_runner::v1 as runner;
 use ids::{RunId, TaskId};
 use prost::Message as _;
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use tonic::{Request, Response, Status};
 
 use super::{Flumina, Streaming, logs, render, run_id, status, watch};
-use crate::app::Call;
+use crate::api::value;
+use crate::app::{Call, Differences, Reply, RunDetails};
+use crate::domain::violation::{RUN_NAME, Violations};
 use crate::domain::{RunRecord, Task};
 use crate::error::{Error, SERVICE};
 use crate::store::{CallKey, runs, tasks};
@@ -103,13 +106,23 @@ impl RunService for Flumina {
         let caller = rpc::context(&request).principal.to_string();
         let request = request.into_inner();
         let id = run_id(&request.run_id)?;
-        let key = call_key(caller, &request).map_err(|error| status(&error))?;
+        let method = "flumina.pipelines.v1.RunService/DeleteRun";
+        let key = call_key(caller, method, &request.request_id, &request);
+        let key = key.map_err(|error| status(&error))?;
         let call = Call {
             key,
             encode: Box::new(|()| Vec::new()),
         };
         let deleted = self.app.delete_run(call, id, request.keep_artifacts).await;
         aip::unary(SERVICE, deleted.map(drop))
+    }
+
+    async fn clone_run(
+        &self,
+        request: Request<own::CloneRunRequest>,
+    ) -> Result<Response<own::Run>, Status> {
+        let caller = rpc::context(&request).principal.to_string();
+        aip::unary(SERVICE, self.make_clone(caller, request.into_inner()).await)
     }
 
     async fn read_logs(
@@ -176,6 +189,44 @@ impl RunService for Flumina {
 }
 
 impl Flumina {
+    async fn make_clone(
+        &self,
+        caller: String,
+        request: own::CloneRunRequest,
+    ) -> Result<own::Run, Error> {
+        let method = "flumina.pipelines.v1.RunService/CloneRun";
+        let key = call_key(caller, method, &request.request_id, &request)?;
+        let id = id_of("run_id", &request.run_id)?;
+        let mut faults = Violations::new();
+        faults.text("display_name", &request.display_name, RUN_NAME);
+        let parameters = request.parameters.unwrap_or_default();
+        let parameters = match value::from_struct(parameters) {
+            Some(Value::Object(parameters)) => parameters,
+            Some(_) | None => {
+                faults.add("parameters", "hold a number that is not finite");
+                Map::new()
+            }
+        };
+        let experiment = match request.experiment_id.as_str() {
+            "" => None,
+            text => Some(id_of("experiment_id", text)?),
+        };
+        let differences = Differences {
+            parameters,
+            display_name: request.display_name,
+            experiment,
+        };
+        let call = Call {
+            key,
+            encode: Box::new(|details| cloned(details).encode_to_vec()),
+        };
+        match self.app.clone_run(call, id, differences, faults).await? {
+            Reply::Fresh(details) => Ok(cloned(&details)),
+            Reply::Replayed(bytes) => own::Run::decode(bytes.as_slice())
+                .map_err(|error| Error::Internal(format!("cannot read a kept answer: {error}"))),
+        }
+    }
+
     /// The task of an id, a path with dots, or a name that is unique in the run.
     pub(super) async fn find_task(&self, run: RunId, task: String) -> Result<Task, Error> {
         let read = self.app.db().read(move |conn| {
@@ -206,6 +257,19 @@ impl Flumina {
     }
 }
 
+fn cloned(details: &RunDetails) -> own::Run {
+    let run = &details.record.run;
+    render::run(run, &run.body.parameters)
+}
+
+fn id_of<T>(field: &str, text: &str) -> Result<T, Error>
+where
+    T: std::str::FromStr<Err = ids::InvalidId>,
+{
+    text.parse()
+        .map_err(|invalid: ids::InvalidId| Error::field(field, invalid.to_string()))
+}
+
 pub(super) async fn visible(conn: &mut sql::Conn, id: RunId) -> Result<RunRecord, Error> {
     runs::visible(conn, id)
         .await?
@@ -223,18 +287,22 @@ pub(super) fn page_key(key: Option<Vec<String>>) -> Result<Option<i64>, aip::pag
     number.map(Some).ok_or(aip::page::Error::Foreign)
 }
 
-fn call_key(caller: String, request: &own::DeleteRunRequest) -> Result<Option<CallKey>, Error> {
-    if request.request_id.is_empty() {
+fn call_key(
+    caller: String,
+    method: &'static str,
+    request_id: &str,
+    request: &impl prost::Message,
+) -> Result<Option<CallKey>, Error> {
+    if request_id.is_empty() {
         return Ok(None);
     }
-    let request_id: ids::RequestId = request
-        .request_id
+    let request_id: ids::RequestId = request_id
         .parse()
         .map_err(|invalid: ids::InvalidId| Error::field("request_id", invalid.to_string()))?;
     let digest = Sha256::digest(request.encode_to_vec());
     Ok(Some(CallKey {
         caller,
-        method: "flumina.pipelines.v1.RunService/DeleteRun",
+        method,
         request_id: request_id.to_string(),
         body_hash: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
     }))

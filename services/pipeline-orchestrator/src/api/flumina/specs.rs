@@ -6,6 +6,7 @@ use pipeline_spec::{Fault, Source};
 use tonic::{Request, Response, Status};
 
 use super::Flumina;
+use crate::app::features;
 
 #[tonic::async_trait]
 impl SpecService for Flumina {
@@ -32,6 +33,6 @@ fn faults(document: &str) -> Vec<Fault> {
     };
     match source.plan() {
         Err(faults) => faults,
-        Ok(plan) => pipeline_spec::unsupported(&plan, &crate::app::features()),
+        Ok(plan) => pipeline_spec::unsupported(&plan, &features()),
     }
 }

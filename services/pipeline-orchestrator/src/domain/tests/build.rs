@@ -156,6 +156,20 @@ pub(super) fn plan(root: Component, components: Vec<(&str, Component)>) -> Plan 
     }
 }
 
+/// The plan with these retries of a task of the root.
+pub(super) fn retrying(mut plan: Plan, task: &str, retries: u32, backoff_ms: u64) -> Plan {
+    let Body::Dag(dag) = &mut plan.root.body else {
+        panic!("the root is a group")
+    };
+    dag.tasks.get_mut(task).unwrap().retry = Some(Retry {
+        max_retries: retries,
+        backoff_ms,
+        backoff_factor: 2.0,
+        backoff_max_ms: 3_600_000,
+    });
+    plan
+}
+
 /// A flat pipeline of programs `(name, dependencies)`.
 pub(super) fn flat(tasks: &[(&str, &[&str])]) -> Plan {
     let tasks = tasks
@@ -251,6 +265,7 @@ impl Bench {
                     .sum()
             }),
             Event::Start
+            | Event::Timer
             | Event::LaunchRefused { .. }
             | Event::ArtifactLookedUp { .. }
             | Event::CacheLookedUp { .. }
@@ -269,6 +284,24 @@ impl Bench {
         let outcome = step(&mut self.state, event, now, &mut ids).unwrap();
         assert!(taken <= promised, "{taken} ids taken, {promised} promised");
         outcome
+    }
+
+    /// The time that the run waits for comes.
+    pub(super) fn wake(&mut self) -> Outcome {
+        let at = self.state.wake_at().expect("nothing is waited for");
+        self.now = self.now.max(at.as_micros() - 1);
+        self.step(Event::Timer)
+    }
+
+    /// The run that ended is retried: the row changes, then the engine loads it and starts.
+    pub(super) fn retry(&mut self) -> Vec<Effect> {
+        self.now += 1;
+        let mut run = self.state.run.clone();
+        run.retry(Timestamp::from_micros(self.now)).unwrap();
+        self.rows.store_run(&run);
+        let open = self.restart();
+        assert_eq!(open, [], "an ended run leaves nothing open");
+        self.step(Event::Start).effects
     }
 
     /// The service is killed and comes back.

@@ -11,6 +11,8 @@ mod platform;
 mod random;
 mod recursion;
 mod reference;
+mod resume;
+mod retries;
 mod rows;
 mod rules;
 mod work;

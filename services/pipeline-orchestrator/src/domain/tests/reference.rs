@@ -3,7 +3,7 @@
 //!
 //! Paths are `t0/t1`; the iterations of a loop `t0` are `t0[0]`, `t0[1]`, and their tasks `t0[1]/t1`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -78,6 +78,8 @@ pub(super) struct Reference {
     /// Paths in the order in which they became free to start.
     queue: Vec<String>,
     canceling: bool,
+    /// What was ever started.
+    begun: BTreeSet<String>,
 }
 
 pub(super) fn join(group: &str, at: usize) -> String {
@@ -119,6 +121,7 @@ impl Reference {
             lost: BTreeMap::new(),
             queue: Vec::new(),
             canceling: false,
+            begun: BTreeSet::new(),
         }
     }
 
@@ -195,14 +198,24 @@ impl Reference {
             return;
         }
         self.canceling = true;
-        for status in self.status.values_mut() {
-            *status = match *status {
+        let all = self.status.keys();
+        let stopped: Vec<String> = all.filter(|path| !self.spared(path)).cloned().collect();
+        for path in stopped {
+            let status = match self.status[&path] {
                 TaskStatus::Pending => TaskStatus::Canceled,
                 TaskStatus::Ready | TaskStatus::Running => TaskStatus::Canceling,
                 ended => ended,
             };
+            self.status.insert(path, status);
         }
         self.settle();
+    }
+
+    /// Whether a task, or a group around it, runs also when the run is stopped.
+    fn spared(&self, path: &str) -> bool {
+        let mut groups = path.match_indices('/').map(|(at, _)| &path[..at]);
+        let own = !path.is_empty() && self.node(path).0.any_end;
+        own || groups.any(|group| self.node(group).0.any_end)
     }
 
     pub(super) fn end(&mut self, path: &str, ending: Ending) {
@@ -232,6 +245,7 @@ impl Reference {
     }
 
     fn open(&mut self, group: &str) {
+        self.begun.insert(group.to_owned());
         self.status.insert(group.to_owned(), TaskStatus::Running);
         for child in self.children(group) {
             self.status.insert(child, TaskStatus::Pending);
@@ -261,6 +275,12 @@ impl Reference {
                     .before(child)
                     .iter()
                     .any(|on| self.is(on, TaskStatus::Skipped));
+                let never =
+                    |on: &String| self.is(on, TaskStatus::Canceled) && !self.begun.contains(on);
+                if self.is(child, TaskStatus::Pending) && self.before(child).iter().any(never) {
+                    self.status.insert(child.clone(), TaskStatus::Canceled);
+                    changed = true;
+                }
                 let stopped = failed && !self.any_end(child);
                 if (omitted || stopped) && self.is(child, TaskStatus::Pending) {
                     self.status.insert(child.clone(), TaskStatus::Skipped);
@@ -305,6 +325,7 @@ impl Reference {
             }
             (false, Condition::None | Condition::True | Condition::Odd) => match node.kind {
                 Kind::Program => {
+                    self.begun.insert(path.clone());
                     self.attempts.insert(path.clone(), 1);
                     TaskStatus::Ready
                 }
@@ -332,14 +353,19 @@ impl Reference {
             let any_end = self.any_end(&child);
             let met = |on: &String| match self.status[on] {
                 TaskStatus::Succeeded => true,
-                TaskStatus::Failed | TaskStatus::Canceled => any_end,
+                TaskStatus::Failed => any_end,
+                TaskStatus::Canceled => any_end && self.begun.contains(on),
                 _ => false,
             };
             let free = !full && self.before(&child).iter().all(met);
             if free && self.is(&child, TaskStatus::Pending) && !self.queue.contains(&child) {
                 self.queue.push(child.clone());
             }
-            if self.holds_tasks(&child) && self.is(&child, TaskStatus::Running) {
+            let open = matches!(
+                self.status[&child],
+                TaskStatus::Running | TaskStatus::Canceling
+            );
+            if open && self.holds_tasks(&child) {
                 self.look_for_free(&child);
             }
         }
@@ -400,6 +426,7 @@ impl Reference {
                 let state = match self.status[&producer] {
                     TaskStatus::Succeeded => "COMPLETE",
                     TaskStatus::Failed => "FAILED",
+                    TaskStatus::Canceled => "CANCELED",
                     other => panic!("{path} runs after {other}"),
                 };
                 parameters.insert(format!("s{on}"), json!(state));

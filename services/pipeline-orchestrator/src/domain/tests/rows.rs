@@ -61,6 +61,12 @@ impl Rows {
         }
     }
 
+    /// What another than the engine writes.
+    pub(super) fn store_run(&mut self, run: &Run) {
+        self.run_body = serde_json::to_string(&run.body).unwrap();
+        self.run = run.clone();
+    }
+
     pub(super) fn load(&self) -> RunState {
         let mut run = self.run.clone();
         run.body = serde_json::from_str(&self.run_body).unwrap();
@@ -86,6 +92,7 @@ impl Rows {
         assert_eq!(loaded.root, state.root);
         assert_eq!(loaded.open_importers, state.open_importers);
         assert_eq!(loaded.expected_tasks, state.expected_tasks);
+        assert_eq!(loaded.waits, state.waits);
         assert_eq!(loaded.groups.len(), state.groups.len());
         for (id, group) in &state.groups {
             let other = &loaded.groups[id];
