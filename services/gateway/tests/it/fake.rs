@@ -365,6 +365,14 @@ impl own::run_service_server::RunService for Shared {
         fail(FakeError::Missing(format!("run {id}")))
     }
 
+    async fn clone_run(
+        &self,
+        request: Request<own::CloneRunRequest>,
+    ) -> Result<Response<own::Run>, Status> {
+        let id = self.note(request).run_id;
+        fail(FakeError::Missing(format!("run {id}")))
+    }
+
     type WatchRunStream = Items<own::WatchRunResponse>;
 
     async fn watch_run(

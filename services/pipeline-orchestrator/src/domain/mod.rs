@@ -66,6 +66,7 @@ mod resume;
 mod retries;
 mod run_filter;
 pub mod schedule;
+mod size;
 mod state;
 mod status;
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::importer;
 use super::loops::{self, Iterations};
 use super::model::{Artifact, Run, Task};
 use super::recursion;
+use super::size::planned;
 use super::status::{TaskKind, TaskStatus};
 
 /// How many tasks a run may have, inner ones included.
@@ -163,8 +164,7 @@ impl RunState {
         if let Body::Dag(dag) = &plan.root.body {
             shapes.insert(String::new(), Arc::new(Shape::of(dag)?));
         }
-        let mut sizes = HashMap::new();
-        let planned_tasks = count(&plan, &plan.root, &mut sizes, 0);
+        let (planned_tasks, sizes) = planned(&plan);
         let planned_tasks = planned_tasks.filter(|tasks| *tasks <= MAX_TASKS);
         Ok(Self {
             run,
@@ -494,45 +494,6 @@ impl RunState {
     pub(super) fn group_mut(&mut self, id: TaskId) -> Result<&mut Group, StepError> {
         self.groups.get_mut(&id).ok_or_else(|| missing("group", id))
     }
-}
-
-/// The tasks of a component with the task that runs it; none when it is nested too deep. Groups that share a component
-/// multiply, so a small document can ask for any number. A loop whose items the plan does not know counts as one task.
-fn count(
-    plan: &Plan,
-    component: &Component,
-    known: &mut HashMap<String, u64>,
-    depth: usize,
-) -> Option<u64> {
-    if depth > MAX_DEPTH {
-        return None;
-    }
-    let Body::Dag(dag) = &component.body else {
-        return Some(1);
-    };
-    let mut tasks = 1_u64;
-    for task in dag.tasks.values() {
-        let inner = match known.get(&task.component) {
-            Some(inner) => *inner,
-            None => {
-                // A component that holds itself is opened as often as its condition says, so it counts once.
-                known.insert(task.component.clone(), 1);
-                let inner = match plan.components.get(&task.component) {
-                    Some(component) => count(plan, component, known, depth + 1)?,
-                    None => 1,
-                };
-                known.insert(task.component.clone(), inner);
-                inner
-            }
-        };
-        let with_loop = match task.iterator.as_ref().map(|iterator| &iterator.items) {
-            Some(Items::Raw(items)) => inner.saturating_mul(items.len() as u64).saturating_add(1),
-            Some(Items::Parameter(_) | Items::Artifact(_)) => 1,
-            None => inner,
-        };
-        tasks = tasks.saturating_add(with_loop);
-    }
-    Some(tasks)
 }
 
 /// Whether some loop goes through items that the plan does not know.
