@@ -10,6 +10,9 @@ macro_rules! files {
 
 files!(
     "flumina/pipelines/v1/pipelines.proto",
+    "flumina/pipelines/v1/programs.proto",
+    "flumina/pipelines/v1/run_lists.proto",
+    "flumina/pipelines/v1/schedules.proto",
     "flumina/runner/v1/runner.proto",
     "flumina/runner/v1/store.proto",
     "flumina/step/v1/step.proto",
