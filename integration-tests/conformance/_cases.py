@@ -1,4 +1,4 @@
-"""The register of pipelines of our own: with arguments and a look at the values of the finished run, or refused."""
+"""The register of pipelines of our own: with arguments and a look at the values of the finished run."""
 
 from kfp.dsl import Artifact
 
@@ -25,14 +25,3 @@ def outputs(task):
 
 def artifacts(server, task, name):
     return [server.artifact(found) for found in task["output_artifacts"][name]["ids"]]
-
-
-REFUSED = {}
-
-
-def refused(task, what):
-    def register(pipeline):
-        REFUSED[pipeline.name] = (pipeline, task, what)
-        return pipeline
-
-    return register

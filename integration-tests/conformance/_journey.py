@@ -23,8 +23,7 @@ from kfp import compiler, dsl  # noqa: E402
 os.environ["HOME"] = _home
 import _artifacts  # noqa: E402, F401
 import _pipelines  # noqa: E402
-import _refused  # noqa: E402, F401
-from _cases import CASES, REFUSED  # noqa: E402
+from _cases import CASES  # noqa: E402
 
 suite = Suite()
 EQUALS, IS_SUBSTRING, IN = 1, 9, 8
@@ -298,19 +297,6 @@ def wrong_arguments_are_refused_by_name(server, client, folder):
     refused(404, client.get_run, "0b6a4bbd-9c25-4d34-a6c1-1d7ad7f9ea10")
     refused(404, client.run_pipeline, client.get_experiment(experiment_name="Default").experiment_id, "gone",
             pipeline_id="0b6a4bbd-9c25-4d34-a6c1-1d7ad7f9ea10", version_id="0b6a4bbd-9c25-4d34-a6c1-1d7ad7f9ea11")
-
-
-@suite.test
-def what_is_not_executed_yet_is_refused_by_name(server, client, folder):
-    for name, (pipeline, task, field) in REFUSED.items():
-        try:
-            client.create_run_from_pipeline_func(pipeline, arguments={})
-        except kfp_server_api.ApiException as error:
-            equal(error.status, 400, f"{name}: {error.body}")
-            message = json.loads(error.body)["message"]
-            assert task in message and field in message, f"{name}: {message}"
-        else:
-            raise AssertionError(f"{name} was not refused")
 
 
 @suite.test

@@ -202,9 +202,10 @@ def stamp(seconds: float) -> str:
 
 @dsl.pipeline(name="after")
 def after_pipeline():
-    first = stamp(seconds=0.3)
-    second = stamp(seconds=0.0).after(first)
-    stamp(seconds=0.0).after(first, second)
+    # The last two are equal, so a cache would answer for the third.
+    first = stamp(seconds=0.3).set_caching_options(False)
+    second = stamp(seconds=0.0).set_caching_options(False).after(first)
+    stamp(seconds=0.0).set_caching_options(False).after(first, second)
 
 
 @case(after_pipeline)

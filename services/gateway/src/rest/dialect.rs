@@ -33,8 +33,8 @@ impl Dialect {
         let rest = path.split('/').skip(3).collect::<Vec<_>>();
         match rest[..] {
             ["pipelines", "upload" | "upload_version"] => Self::KfpUpload,
-            _ if path.starts_with("/apis/v2beta1/") => Self::Kfp,
-            _ => Self::Kfp1,
+            _ if path.starts_with("/apis/v1beta1/") => Self::Kfp1,
+            _ => Self::Kfp,
         }
     }
 }

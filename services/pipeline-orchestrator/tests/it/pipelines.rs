@@ -275,7 +275,10 @@ async fn names_and_tags_can_be_changed_and_tags_cleared() {
 async fn what_is_not_executed_yet_may_be_stored_and_not_run() {
     let server = server().await;
     let platform = include_bytes!("../../../../libs/pipeline-spec/tests/fixtures/kubernetes.yaml");
-    let spec = pipeline_spec::parse(platform).unwrap().to_value();
+    let mut spec = pipeline_spec::parse(platform).unwrap().to_value();
+    let executor = "/platform_spec/platforms/kubernetes/deploymentSpec/executors/exec-echo";
+    let settings = spec.pointer_mut(executor).unwrap();
+    settings["initContainers"] = json!([{ "name": "first", "image": "alpine" }]);
     let request = kfp::CreatePipelineAndVersionRequest {
         pipeline: Some(kfp::Pipeline {
             name: "platform".to_owned(),
@@ -306,7 +309,9 @@ async fn what_is_not_executed_yet_may_be_stored_and_not_run() {
         .unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     assert!(
-        refused.message().contains("deploymentSpec.executors.exec-"),
+        refused
+            .message()
+            .contains("deploymentSpec.executors.exec-echo.initContainers"),
         "{}",
         refused.message()
     );
