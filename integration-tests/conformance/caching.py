@@ -1,9 +1,12 @@
 # python: kfp-2.17
 """Steps that need not run again, through the SDK: each execution leaves a line in a file, and lines are counted."""
 
+import contextlib
+import datetime
 import json
 import os
 import pathlib
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -131,6 +134,10 @@ class World:
             assert time.monotonic() < deadline, f"{what}: not after {seconds} s"
             time.sleep(0.02)
         return found
+
+    def stored(self, run_id):
+        with contextlib.closing(sqlite3.connect(f"file:{self.server.data}/pipeline-orchestrator.sqlite?mode=ro", uri=True)) as database:
+            return database.execute("SELECT count(*) FROM runs WHERE id = ?", [run_id]).fetchone()[0]
 
     def one_of_two(self):
         """Two equal runs whose step waits at the gate: the one that runs, and the one that waits for it."""
@@ -305,7 +312,8 @@ def results_grow_old(world):
     run_id, _, _ = world.run(pipeline)
     [entry] = [entry for entry in world.entries(run_id) if entry["task_path"] == "train"]
     assert entry["expires_at"] > entry["created_at"], entry
-    time.sleep(2.1)
+    expires = datetime.datetime.fromisoformat(entry["expires_at"])
+    world.until("the entry is old", lambda: datetime.datetime.now(datetime.timezone.utc) > expires)
     _, _, tasks = world.run(pipeline)
     equal(states(tasks), {"prepare": "CACHED", "train": "SUCCEEDED"})
     assert "expired" in tasks["train"]["cache"]["note"], tasks["train"]
@@ -461,9 +469,9 @@ def what_a_cached_run_uses_outlives_the_run_that_made_it(world):
     path = f"{OWN}/artifacts/{table}/files"
 
     def gone(run_id):
-        # The API does not show how far the removal is, which takes some milliseconds.
+        # The API does not show how far the removal is; the row goes last.
         world.client.delete_run(run_id)
-        time.sleep(0.5)
+        world.until("the run is removed", lambda: not world.stored(run_id))
 
     gone(first)
     equal(world.server.get(path)["files"][0]["size_bytes"], "12")

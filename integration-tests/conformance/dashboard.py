@@ -128,7 +128,8 @@ def declare(server, found):
     @suite.test
     def a_run_of_a_thousand_tasks_opens_within_a_second():
         times = of("large")["times"]
-        assert min(times) < 1000, times
+        # The median: one slow start of a browser is not the page's.
+        assert statistics.median(times) < 1000, times
         assert of("large")["drawn"] < 200, "rows that nobody sees are in the document"
 
     @suite.test

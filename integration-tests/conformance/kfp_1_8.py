@@ -119,7 +119,7 @@ def the_two_step_journey_of_the_command_line(world):
 def the_command_line_waits_and_says_how_it_ended(world):
     package = write(flows.parameters, "parameters.yaml")
     said = world.cli(
-        "run", "submit", "-e", "my-experiment", "-r", "waited", "-f", package, "-t", "60", "a=40", "b=2", "name=x y"
+        "run", "submit", "-e", "waited-for", "-r", "waited", "-f", package, "-t", "60", "a=40", "b=2", "name=x y"
     )
     assert "Succeeded" in said, said
 

@@ -1,21 +1,22 @@
 //! `flumina.pipelines.v1.RunService`.
 
+use std::collections::BTreeMap;
+
 use api_pipelines::v1 as own;
 use api_pipelines::v1::run_service_server::RunService;
 use api_runner::v1 as runner;
 use ids::{RunId, TaskId};
-use prost::Message as _;
 use serde_json::{Map, Value};
-use sha2::{Digest as _, Sha256};
 use tonic::{Request, Response, Status};
 
-use super::{Flumina, Streaming, logs, render, run_id, status, watch};
+use super::{Flumina, Streaming, keys, logs, render, run_id, status, watch};
+use crate::api::call::{answer, nothing};
 use crate::api::value;
-use crate::app::{Call, Differences, Reply, RunDetails};
+use crate::app::{Differences, RunDetails};
 use crate::domain::violation::{RUN_NAME, Violations};
 use crate::domain::{RunRecord, Task};
 use crate::error::{Error, SERVICE};
-use crate::store::{CallKey, runs, tasks};
+use crate::store::{runs, tasks};
 
 const DESCRIBE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -107,12 +108,16 @@ impl RunService for Flumina {
         let request = request.into_inner();
         let id = run_id(&request.run_id)?;
         let method = "flumina.pipelines.v1.RunService/DeleteRun";
-        let key = call_key(caller, method, &request.request_id, &request);
-        let key = key.map_err(|error| status(&error))?;
-        let call = Call {
-            key,
-            encode: Box::new(|()| Vec::new()),
-        };
+        let none = BTreeMap::new();
+        let call = keys::call(
+            caller,
+            method,
+            &request.request_id,
+            &request,
+            &none,
+            nothing,
+        );
+        let call = call.map_err(|error| status(&error))?;
         let deleted = self.app.delete_run(call, id, request.keep_artifacts).await;
         aip::unary(SERVICE, deleted.map(drop))
     }
@@ -195,7 +200,8 @@ impl Flumina {
         request: own::CloneRunRequest,
     ) -> Result<own::Run, Error> {
         let method = "flumina.pipelines.v1.RunService/CloneRun";
-        let key = call_key(caller, method, &request.request_id, &request)?;
+        let none = BTreeMap::new();
+        let call = keys::call(caller, method, &request.request_id, &request, &none, cloned)?;
         let id = id_of("run_id", &request.run_id)?;
         let mut faults = Violations::new();
         faults.text("display_name", &request.display_name, RUN_NAME);
@@ -216,15 +222,8 @@ impl Flumina {
             display_name: request.display_name,
             experiment,
         };
-        let call = Call {
-            key,
-            encode: Box::new(|details| cloned(details).encode_to_vec()),
-        };
-        match self.app.clone_run(call, id, differences, faults).await? {
-            Reply::Fresh(details) => Ok(cloned(&details)),
-            Reply::Replayed(bytes) => own::Run::decode(bytes.as_slice())
-                .map_err(|error| Error::Internal(format!("cannot read a kept answer: {error}"))),
-        }
+        let made = self.app.clone_run(call, id, differences, faults).await?;
+        answer(made, cloned)
     }
 
     /// The task of an id, a path with dots, or a name that is unique in the run.
@@ -285,25 +284,4 @@ pub(super) fn page_key(key: Option<Vec<String>>) -> Result<Option<i64>, aip::pag
     let Some(key) = key else { return Ok(None) };
     let number = key.first().and_then(|number| number.parse().ok());
     number.map(Some).ok_or(aip::page::Error::Foreign)
-}
-
-fn call_key(
-    caller: String,
-    method: &'static str,
-    request_id: &str,
-    request: &impl prost::Message,
-) -> Result<Option<CallKey>, Error> {
-    if request_id.is_empty() {
-        return Ok(None);
-    }
-    let request_id: ids::RequestId = request_id
-        .parse()
-        .map_err(|invalid: ids::InvalidId| Error::field("request_id", invalid.to_string()))?;
-    let digest = Sha256::digest(request.encode_to_vec());
-    Ok(Some(CallKey {
-        caller,
-        method,
-        request_id: request_id.to_string(),
-        body_hash: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-    }))
 }
