@@ -1,14 +1,25 @@
-//! Where artifacts are kept: a tree of files under one root.
+//! Where artifacts are kept: a tree of files under one root, directories beside it, and stores of the network.
 //!
-//! An artifact's URI is the absolute path of its content, or the same with `file://`, because the kfp SDK takes a
-//! URI of an unknown scheme for the path itself. Content is a file or a directory.
+//! A local artifact's URI is the absolute path of its content, or the same with `file://`, because the kfp SDK takes a
+//! URI of an unknown scheme for the path itself. `s3://`, `minio://`, `gs://`, `az://` and `abfs://` are buckets, and what
+//! `http://` and `https://` name is read only. Content is a file or a directory; of a bucket, an object or all below a key.
 //!
-//! Every access stays beneath the root, whatever links a program left there: paths are resolved by
-//! `openat2(RESOLVE_BENEATH)`.
+//! Every local access stays beneath its root, whatever links a program left there: paths are resolved by
+//! `openat2(RESOLVE_BENEATH)`. [`transfer`] moves artifacts between a workload's directory and stores of the network.
 
+mod access;
+mod bucket;
+mod client;
 mod local;
+mod location;
+mod opening;
+mod store;
+pub mod transfer;
 
-pub use local::{File, Reader, Stat, Store};
+pub use access::{Access, Environment, StoreConfig};
+pub use local::{File, Stat};
+pub use location::{Location, Scheme};
+pub use store::{Reader, Store};
 
 /// A failed access.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +31,26 @@ pub enum Error {
         uri: String,
         /// What would be right.
         reason: &'static str,
+    },
+    /// Nobody said how to sign in, or what was said cannot be used.
+    #[error("`{uri}` cannot be used: {problem}")]
+    Unconfigured {
+        /// The URI.
+        uri: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// A store of the network refused, or did not answer.
+    #[error("cannot {doing} `{uri}`: {problem}")]
+    Remote {
+        /// What was tried.
+        doing: &'static str,
+        /// The URI.
+        uri: String,
+        /// What the store said.
+        problem: String,
+        /// Whether it was understood and refused, so that trying again does not help.
+        refused: bool,
     },
     /// Nothing is there.
     #[error("there is no content at `{0}`")]
@@ -55,6 +86,57 @@ impl Error {
                 uri: uri.to_owned(),
                 source,
             },
+        }
+    }
+
+    /// What a store said, without the addresses in it, which may be signed.
+    fn remote(doing: &'static str, uri: &str, error: &object_store::Error) -> Self {
+        if let object_store::Error::NotFound { .. } = error
+            && doing != "write"
+        {
+            return Self::NotFound(uri.to_owned());
+        }
+        let problem = said(error);
+        let refused = ["answered 40", "answered 41"];
+        Self::Remote {
+            doing,
+            uri: uri.to_owned(),
+            refused: refused.iter().any(|status| problem.contains(status)),
+            problem,
+        }
+    }
+}
+
+/// The status and the code that a store answered, or the innermost cause of there being no answer.
+fn said(error: &object_store::Error) -> String {
+    let mut texts = vec![error.to_string()];
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        texts.push(inner.to_string());
+        cause = inner.source();
+    }
+    let after = |mark: &str| {
+        texts
+            .iter()
+            .find_map(|text| text.split_once(mark).map(|(_, rest)| rest))
+    };
+    let status = after("status code: ").map(|rest| {
+        let end = rest.find(':').unwrap_or(rest.len());
+        rest[..end].trim().to_owned()
+    });
+    let code = after("<Code>").and_then(|rest| rest.split_once("</Code>").map(|(code, _)| code));
+    match (status, code) {
+        (Some(status), Some(code)) => format!("the store answered {status} ({code})"),
+        (Some(status), None) => format!("the store answered {status}"),
+        (None, Some(code)) => format!("the store answered {code}"),
+        (None, None) => {
+            let innermost = texts.pop().unwrap_or_default();
+            let shown = match innermost.find("://") {
+                // It may be an address with a signature.
+                Some(_) => "the store did not answer as it should".to_owned(),
+                None => innermost,
+            };
+            format!("the store gave no answer: {shown}")
         }
     }
 }

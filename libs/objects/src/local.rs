@@ -14,9 +14,9 @@ use crate::Error;
 /// Bytes that one read returns at most.
 const CHUNK: usize = 256 * 1024;
 
-/// A store; cloning shares it.
+/// A tree of files; cloning shares it.
 #[derive(Debug, Clone)]
-pub struct Store(Arc<Root>);
+pub(crate) struct Local(Arc<Root>);
 
 #[derive(Debug)]
 struct Root {
@@ -44,16 +44,16 @@ pub struct File {
 
 /// Reads a file from front to back, in parts.
 #[derive(Debug)]
-pub struct Reader {
+pub(crate) struct LocalReader {
     uri: String,
     file: tokio::fs::File,
     /// The size when it was opened, in bytes.
     pub size: u64,
 }
 
-impl Reader {
+impl LocalReader {
     /// The next part; empty at the end.
-    pub async fn next(&mut self) -> Result<Bytes, Error> {
+    pub(crate) async fn next(&mut self) -> Result<Bytes, Error> {
         let mut buffer = bytes::BytesMut::with_capacity(CHUNK);
         self.file
             .read_buf(&mut buffer)
@@ -63,9 +63,9 @@ impl Reader {
     }
 }
 
-impl Store {
+impl Local {
     /// Opens the store at `root`, which is made when it is missing.
-    pub fn open(root: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(root: &Path) -> Result<Self, Error> {
         let shown = root.display().to_string();
         let open = || -> io::Result<Root> {
             std::fs::create_dir_all(root)?;
@@ -83,17 +83,22 @@ impl Store {
     }
 
     /// The root as an absolute path: the prefix of every URI of the store.
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.0.path
     }
 
-    /// Whether the URI lies in this store; only then may its content be deleted.
-    pub fn contains(&self, uri: &str) -> bool {
+    /// Whether the URI lies in this tree.
+    pub(crate) fn contains(&self, uri: &str) -> bool {
         self.relative(uri).is_ok()
     }
 
+    /// What is wrong with a URI that does not.
+    pub(crate) fn refuse(&self, uri: &str) -> Result<(), Error> {
+        self.relative(uri).map(drop)
+    }
+
     /// What is at a URI, if anything.
-    pub async fn stat(&self, uri: &str) -> Result<Option<Stat>, Error> {
+    pub(crate) async fn stat(&self, uri: &str) -> Result<Option<Stat>, Error> {
         let relative = self.relative(uri)?;
         let (store, uri) = (self.clone(), uri.to_owned());
         blocking(move || match store.0.open(&relative, OFlags::PATH) {
@@ -111,7 +116,12 @@ impl Store {
     }
 
     /// The files of an artifact, sorted by path, after the path `after`, at most `limit`.
-    pub async fn list(&self, uri: &str, after: &str, limit: usize) -> Result<Vec<File>, Error> {
+    pub(crate) async fn list(
+        &self,
+        uri: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<File>, Error> {
         let relative = self.relative(uri)?;
         let (store, uri, after) = (self.clone(), uri.to_owned(), after.to_owned());
         blocking(move || {
@@ -130,7 +140,12 @@ impl Store {
     }
 
     /// Opens a file of an artifact at an offset; `path` is empty when the artifact is one file.
-    pub async fn read(&self, uri: &str, path: &str, offset: u64) -> Result<Reader, Error> {
+    pub(crate) async fn read(
+        &self,
+        uri: &str,
+        path: &str,
+        offset: u64,
+    ) -> Result<LocalReader, Error> {
         let mut relative = self.relative(uri)?;
         if !path.is_empty() {
             relative.push(plain(path).ok_or_else(|| Error::Foreign {
@@ -160,11 +175,11 @@ impl Store {
         file.seek(io::SeekFrom::Start(offset.min(size)))
             .await
             .map_err(|error| Error::io(&uri, error))?;
-        Ok(Reader { uri, file, size })
+        Ok(LocalReader { uri, file, size })
     }
 
     /// Removes what is at a URI, and then the directories above it that are empty. Nothing there is fine.
-    pub async fn delete(&self, uri: &str) -> Result<(), Error> {
+    pub(crate) async fn delete(&self, uri: &str) -> Result<(), Error> {
         let relative = self.relative(uri)?;
         if relative.as_os_str().is_empty() {
             return Err(Error::Foreign {
@@ -343,20 +358,20 @@ async fn blocking<T: Send + 'static>(
 mod tests {
     use super::*;
 
-    fn store() -> (tempfile::TempDir, Store) {
+    fn store() -> (tempfile::TempDir, Local) {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("artifacts")).unwrap();
+        let store = Local::open(&dir.path().join("artifacts")).unwrap();
         (dir, store)
     }
 
-    fn write(store: &Store, path: &str, content: &str) -> String {
+    fn write(store: &Local, path: &str, content: &str) -> String {
         let path = store.root().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, content).unwrap();
         path.display().to_string()
     }
 
-    async fn text(mut reader: Reader) -> String {
+    async fn text(mut reader: LocalReader) -> String {
         let mut all = Vec::new();
         loop {
             let part = reader.next().await.unwrap();

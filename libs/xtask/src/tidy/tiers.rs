@@ -7,7 +7,7 @@
 //! | 2 | `runtime`, `rpc`, `reconcile`, `resource`, `k8s` | tiers 0 and 1; a few pairs of tier 2 |
 //! | 3 | `services/*` | tiers 0 to 2, never another service; `agent` only tiers 0 and 1 |
 //! | 4 | `single-node`, `cli`, `xtask`, `codegen`, `integration-tests` | everything; only `cli` and tests on `single-node` |
-//! | dev | `testkit` | tiers 0 to 2; used by tests only |
+//! | dev | `testkit`, `testkit-s3` | tiers 0 to 2; used by tests only |
 
 use super::metadata::{Crate, Graph};
 
@@ -98,7 +98,7 @@ fn place_of(folder: &str) -> Option<Place> {
         "libs/runtime" | "libs/rpc" | "libs/reconcile" | "libs/resource" | "libs/k8s" => {
             Place::Platform
         }
-        "libs/testkit" => Place::Testkit,
+        "libs/testkit" | "libs/testkit-s3" => Place::Testkit,
         "libs/xtask"
         | "libs/codegen"
         | "integration-tests"

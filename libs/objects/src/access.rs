@@ -1,0 +1,292 @@
+//! Which stores there are and how to sign in to them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::location::{Location, Scheme};
+
+/// Variables of an installation that stand in where no store is configured.
+const VARIABLES: [&str; 22] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "AZURE_STORAGE_ACCOUNT",
+    "AZURE_STORAGE_ACCOUNT_NAME",
+    "AZURE_STORAGE_KEY",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_CLIENT_ID",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_TENANT_ID",
+    "AZURE_FEDERATED_TOKEN_FILE",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
+/// A store, or a part of one, and how to sign in to it. Secrets are in files that only their owner can read; the
+/// configuration names these.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreConfig {
+    /// What begins with it is kept there: `s3://bucket`, `s3://bucket/folder`, `minio://`, `gs://bucket`, `az://container`; or a
+    /// directory, such as a mounted `/mnt/nfs/artifacts`.
+    pub uri: String,
+    /// The namespaces that may use it; empty for all.
+    pub namespaces: Vec<String>,
+    /// `http://HOST:PORT` of the service; absent for the one of the provider. `minio://` needs it.
+    pub endpoint: Option<String>,
+    /// The region of an S3 bucket; absent for `us-east-1`.
+    pub region: Option<String>,
+    /// The id of an S3 access key.
+    pub access_key_id: Option<String>,
+    /// A file with the S3 secret access key.
+    pub secret_access_key_file: Option<PathBuf>,
+    /// A file with an S3 session token.
+    pub session_token_file: Option<PathBuf>,
+    /// A file with Google credentials as JSON.
+    pub credentials_file: Option<PathBuf>,
+    /// The Azure storage account.
+    pub account: Option<String>,
+    /// A file with the key of the Azure account.
+    pub account_key_file: Option<PathBuf>,
+    /// A file with a shared access signature of Azure.
+    pub sas_token_file: Option<PathBuf>,
+    /// Whether requests are not signed.
+    pub anonymous: bool,
+}
+
+impl StoreConfig {
+    /// What is wrong, as `key: what and what would be right`.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.directory().is_some() {
+            return problems;
+        }
+        match Location::parse_prefix(&self.uri) {
+            Ok(Scheme::Minio) if self.endpoint.is_none() => {
+                problems
+                    .push("endpoint: minio:// needs the http:// address of its server".to_owned());
+            }
+            Ok(_) => {}
+            Err(error) => problems.push(format!("uri: {error}")),
+        }
+        if let Some(endpoint) = &self.endpoint
+            && !endpoint.starts_with("http://")
+            && !endpoint.starts_with("https://")
+        {
+            problems.push("endpoint: must begin with http:// or https://".to_owned());
+        }
+        if self.access_key_id.is_some() != self.secret_access_key_file.is_some() {
+            problems.push("access_key_id: goes together with secret_access_key_file".to_owned());
+        }
+        problems
+    }
+
+    /// The directory, when the store is one.
+    pub fn directory(&self) -> Option<&Path> {
+        let path = self.uri.strip_prefix("file://").unwrap_or(&self.uri);
+        let below_root = path.len() > 1 && path.starts_with('/');
+        below_root.then(|| Path::new(path))
+    }
+
+    /// Whether a URI is kept here.
+    fn holds(&self, uri: &str) -> bool {
+        let own = self.uri.trim_end_matches('/');
+        uri.strip_prefix(own)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    fn open_to(&self, namespace: &str) -> bool {
+        namespace.is_empty()
+            || self.namespaces.is_empty()
+            || self.namespaces.iter().any(|name| name == namespace)
+    }
+}
+
+/// What of a process's environment signs in to stores that are not configured.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.keys()).finish()
+    }
+}
+
+impl Environment {
+    /// Keeps the variables that mean something here.
+    pub fn of<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let known = variables
+            .into_iter()
+            .filter(|(name, value)| VARIABLES.contains(name) && !value.is_empty());
+        Self(
+            known
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        )
+    }
+}
+
+/// The stores of an installation. It has secrets in it, so it is written only to files that nobody else can read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Access {
+    stores: Vec<StoreConfig>,
+    environment: Environment,
+}
+
+impl Access {
+    /// These stores, and what stands in where none is configured.
+    pub fn new(stores: &[StoreConfig], environment: &Environment) -> Self {
+        Self {
+            stores: stores.to_vec(),
+            environment: environment.clone(),
+        }
+    }
+
+    /// What a namespace may use of it.
+    pub fn of(&self, namespace: &str) -> Self {
+        Self {
+            stores: self
+                .stores
+                .iter()
+                .filter(|store| store.open_to(namespace))
+                .cloned()
+                .collect(),
+            environment: self.environment.clone(),
+        }
+    }
+
+    /// The directories that are stores.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.stores.iter().filter_map(StoreConfig::directory)
+    }
+
+    /// The store of a URI: one that names the namespace comes first, then the one that says most of the URI.
+    pub(crate) fn find(&self, uri: &str, namespace: &str) -> Option<&StoreConfig> {
+        self.stores
+            .iter()
+            .filter(|store| store.holds(uri) && store.open_to(namespace))
+            .max_by_key(|store| {
+                let own = !namespace.is_empty() && !store.namespaces.is_empty();
+                (own, store.uri.len())
+            })
+    }
+
+    pub(crate) fn variable(&self, names: &[&str]) -> Option<&str> {
+        names
+            .iter()
+            .find_map(|name| self.environment.0.get(*name))
+            .map(String::as_str)
+    }
+
+    /// Whether anything is known that would let us write to a URI.
+    pub fn can_write(&self, location: &Location, namespace: &str) -> bool {
+        if let Some(store) = self.find(location.uri(), namespace) {
+            return !store.anonymous;
+        }
+        match location.scheme() {
+            Scheme::S3 => self
+                .variable(&["AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"])
+                .is_some(),
+            Scheme::Gcs => self.variable(&["GOOGLE_APPLICATION_CREDENTIALS"]).is_some(),
+            Scheme::Azure => {
+                let account = ["AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT"];
+                location.account().is_some() || self.variable(&account).is_some()
+            }
+            Scheme::Minio | Scheme::Http => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(uri: &str, namespaces: &[&str]) -> StoreConfig {
+        StoreConfig {
+            uri: uri.to_owned(),
+            namespaces: namespaces.iter().map(|&name| name.to_owned()).collect(),
+            ..StoreConfig::default()
+        }
+    }
+
+    #[test]
+    fn the_nearest_store_of_the_namespace_is_taken() {
+        let stores = [
+            store("s3://data", &[]),
+            store("s3://data/models", &[]),
+            store("s3://data", &["team"]),
+            store("minio://", &[]),
+        ];
+        let access = Access::new(&stores, &Environment::default());
+        let found = |uri: &str, namespace: &str| {
+            access
+                .find(uri, namespace)
+                .map(|store| (store.uri.as_str(), store.namespaces.len()))
+        };
+        assert_eq!(found("s3://data/x", "other"), Some(("s3://data", 0)));
+        assert_eq!(
+            found("s3://data/models/x", "other"),
+            Some(("s3://data/models", 0))
+        );
+        assert_eq!(found("s3://data/models/x", "team"), Some(("s3://data", 1)));
+        assert_eq!(found("s3://database/x", "team"), None);
+        assert_eq!(found("minio://b/k", "team"), Some(("minio://", 0)));
+        assert_eq!(access.of("other").stores.len(), 3);
+    }
+
+    #[test]
+    fn variables_stand_in_for_stores_that_are_not_configured() {
+        let location = Location::parse("s3://bucket/key").unwrap();
+        assert!(!Access::default().can_write(&location, "default"));
+        let known = [("AWS_ACCESS_KEY_ID", "id"), ("HOME", "/root")];
+        let access = Access::new(&[], &Environment::of(known));
+        assert!(access.can_write(&location, "default"));
+        assert_eq!(access.environment.0.len(), 1);
+        assert!(!format!("{access:?}").contains("\"id\""));
+    }
+
+    #[test]
+    fn problems_name_the_key() {
+        let table = [
+            (store("ftp://host", &[]), "uri: "),
+            (store("", &[]), "uri: "),
+            (store("minio://", &[]), "endpoint: "),
+            (
+                StoreConfig {
+                    endpoint: Some("localhost:9000".to_owned()),
+                    ..store("s3://b", &[])
+                },
+                "endpoint: ",
+            ),
+            (
+                StoreConfig {
+                    access_key_id: Some("id".to_owned()),
+                    ..store("s3://b", &[])
+                },
+                "access_key_id: ",
+            ),
+        ];
+        for (store, key) in table {
+            let problems = store.problems();
+            assert!(
+                problems.len() == 1 && problems[0].starts_with(key),
+                "{problems:?}"
+            );
+        }
+        for fine in ["/mnt/nfs", "file:///mnt/nfs", "gs://b", "s3://b/c"] {
+            assert!(store(fine, &[]).problems().is_empty(), "{fine}");
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The transfer program: moves artifacts between the directory of a workload and stores of the network.
+//!
+//! `… transfer REQUEST REPORT`: both are files with messages of `flumina.step.v1`. The agent starts it before and after
+//! the program of a step, only when an artifact is in such a store, so every other step pays nothing. It dies with the
+//! agent; SIGTERM makes it withdraw unfinished uploads and go.
+//!
+//! Memory is bounded: what is in flight in both directions together stays below [`BUDGET`], whatever the artifacts' sizes.
+
+mod download;
+mod tree;
+mod upload;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use api_step::v1::{TransferItem, TransferReport, TransferRequest, TransferredItem};
+use futures_util::stream::StreamExt as _;
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{Semaphore, watch};
+
+use crate::Error;
+use crate::access::Access;
+use crate::bucket::Bucket;
+use crate::client::Connector;
+use crate::location::Location;
+
+/// Bytes of parts and small files that are in memory at one time, at most; a part of a file above 70 GiB is larger.
+pub const BUDGET: usize = 24 * 1024 * 1024;
+/// The size of a part of a large file, in bytes.
+const PART: u64 = 8 * 1024 * 1024;
+/// Files and artifacts that are moved at the same time.
+const AT_ONCE: usize = 4;
+/// Files of one artifact.
+const MAX_FILES: usize = 100_000;
+/// A store that sends nothing for this long is tried again.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// An input cannot be fetched.
+pub const INPUT_UNAVAILABLE: &str = "INPUT_UNAVAILABLE";
+/// What was fetched is not what was stored.
+pub const INPUT_CORRUPT: &str = "INPUT_CORRUPT";
+/// An output cannot be stored.
+pub const OUTPUT_NOT_STORED: &str = "OUTPUT_NOT_STORED";
+/// An output is nothing that can be stored.
+pub const OUTPUT_INVALID: &str = "OUTPUT_INVALID";
+/// The disk is full.
+pub const DISK_FULL: &str = "DISK_FULL";
+/// It was told to stop.
+pub const STOPPED: &str = "STOPPED";
+
+/// Why an artifact was not moved.
+#[derive(Debug)]
+struct Failed {
+    reason: &'static str,
+    message: String,
+}
+
+impl Failed {
+    fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+        }
+    }
+
+    fn disk(reason: &'static str, doing: &str, path: &Path, error: &io::Error) -> Self {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        let reason = if full.contains(&error.kind()) {
+            DISK_FULL
+        } else {
+            reason
+        };
+        Self::new(
+            reason,
+            format!("cannot {doing} {}: {error}", path.display()),
+        )
+    }
+}
+
+/// What an artifact holds; digests are those of `flumina.step.v1.Artifact`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Content {
+    size: u64,
+    sha256: String,
+    directory: bool,
+}
+
+/// What all parts of a transfer share.
+struct Shared {
+    access: Access,
+    namespace: String,
+    connector: Connector,
+    budget: Semaphore,
+    stop: watch::Sender<bool>,
+}
+
+impl Shared {
+    fn bucket(&self, uri: &str) -> Result<Bucket, Error> {
+        let location = Location::parse(uri)?;
+        Bucket::open(&self.access, &self.namespace, &location, &self.connector)
+    }
+
+    /// Waits for room for so many bytes; a part above the whole budget takes all of it.
+    async fn room(&self, bytes: u64) -> Result<tokio::sync::SemaphorePermit<'_>, Failed> {
+        let permits = bytes.clamp(64 * 1024, BUDGET as u64) as u32;
+        let room = self.budget.acquire_many(permits).await;
+        room.map_err(|_| stopped())
+    }
+
+    /// Returns when it was told to stop.
+    async fn stopped(&self) {
+        let mut stop = self.stop.subscribe();
+        if stop.wait_for(|&stop| stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits for all, a few at a time, in order. After the first failure the rest are told to stop, and waited for: what they
+    /// began in a store must be withdrawn.
+    async fn all<T, F: Future<Output = Result<T, Failed>>>(
+        &self,
+        jobs: impl Iterator<Item = F>,
+    ) -> Result<Vec<T>, Failed> {
+        let mut failed: Option<Failed> = None;
+        let mut done = Vec::new();
+        let mut jobs = std::pin::pin!(futures_util::stream::iter(jobs).buffered(AT_ONCE));
+        while let Some(result) = jobs.next().await {
+            match result {
+                Ok(value) => done.push(value),
+                Err(error) => {
+                    self.stop.send_replace(true);
+                    // Those that were told to stop say only that.
+                    if failed.as_ref().is_none_or(|first| first.reason == STOPPED) {
+                        failed = Some(error);
+                    }
+                }
+            }
+        }
+        match failed {
+            None => Ok(done),
+            Some(failed) => Err(failed),
+        }
+    }
+}
+
+fn stopped() -> Failed {
+    Failed::new(STOPPED, "stopped on request while artifacts were moved")
+}
+
+/// Runs the program with what follows its name; 0 when a report is written, whatever it says.
+pub fn run(args: &[OsString]) -> ExitCode {
+    let [request, report] = args else {
+        eprintln!("usage: transfer REQUEST REPORT");
+        return ExitCode::from(64);
+    };
+    match transfer(Path::new(request), Path::new(report)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the transfer failed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn transfer(request: &Path, report: &Path) -> io::Result<()> {
+    // An agent that is gone has nobody to tell, and the attempt is lost.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    let request = std::fs::read(request)?;
+    let request = TransferRequest::decode(request.as_slice()).map_err(io::Error::other)?;
+    let access = std::fs::read(&request.access_file)?;
+    let access: Access = serde_json::from_slice(&access).map_err(io::Error::other)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut written = runtime.block_on(async {
+        let stop = watch::Sender::new(false);
+        let mut terminated =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let moved = move_all(&request, access, stop.clone());
+        tokio::pin!(moved);
+        loop {
+            tokio::select! {
+                report = &mut moved => return io::Result::Ok(report),
+                _ = terminated.recv() => {
+                    stop.send_replace(true);
+                }
+            }
+        }
+    })?;
+    written.peak_memory_bytes = peak_memory();
+    let temporary = report.with_extension("tmp");
+    std::fs::write(&temporary, written.encode_to_vec())?;
+    std::fs::rename(&temporary, report)
+}
+
+/// Moves everything that a request names.
+pub async fn move_all(
+    request: &TransferRequest,
+    access: Access,
+    stop: watch::Sender<bool>,
+) -> TransferReport {
+    let shared = Shared {
+        access,
+        namespace: request.namespace.clone(),
+        connector: Connector::default(),
+        budget: Semaphore::new(BUDGET),
+        stop,
+    };
+    let moves = request.items.iter().map(|item| async {
+        let moved = if request.upload {
+            upload::artifact(&shared, item).await
+        } else {
+            download::artifact(&shared, item).await.map(Some)
+        };
+        moved.map(transferred)
+    });
+    let moved = shared.all(moves).await;
+    match moved {
+        Ok(items) => TransferReport {
+            items,
+            ..TransferReport::default()
+        },
+        Err(failed) => TransferReport {
+            reason: failed.reason.to_owned(),
+            message: failed.message,
+            ..TransferReport::default()
+        },
+    }
+}
+
+fn transferred(content: Option<Content>) -> TransferredItem {
+    let present = content.is_some();
+    let content = content.unwrap_or_default();
+    TransferredItem {
+        present,
+        size_bytes: content.size,
+        sha256: content.sha256,
+        directory: content.directory,
+    }
+}
+
+/// What a message calls an artifact.
+fn called(item: &TransferItem, kind: &str) -> String {
+    format!("{kind} artifact {:?}", item.name)
+}
+
+/// The digest of a directory from those of its files, by path.
+fn directory(mut files: Vec<(std::path::PathBuf, u64, String)>) -> Content {
+    use std::os::unix::ffi::OsStrExt as _;
+    files.sort_unstable();
+    let mut list = Sha256::new();
+    let mut size = 0;
+    for (path, length, sha256) in &files {
+        size += length;
+        list.update(sha256.as_bytes());
+        list.update(b"  ");
+        list.update(path.as_os_str().as_bytes());
+        list.update(b"\n");
+    }
+    Content {
+        size,
+        sha256: hex(&list.finalize()),
+        directory: true,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| {
+        [
+            DIGITS[usize::from(byte >> 4)],
+            DIGITS[usize::from(byte & 15)],
+        ]
+    });
+    digits.map(char::from).collect()
+}
+
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| {
+        let number = line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?;
+        number.trim().parse::<u64>().ok()
+    });
+    peak.unwrap_or(0) * 1024
+}

@@ -1,0 +1,92 @@
+//! A large artifact in bounded memory, by the program itself.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::Path;
+
+use api_step::v1::{TransferReport, TransferRequest};
+use prost::Message as _;
+
+use crate::fixture::{Fixture, noise};
+
+const GIBIBYTE: u64 = 1 << 30;
+/// What a transfer may use at most, in bytes: the parts under way and the program.
+const MEMORY: u64 = 64 << 20;
+
+/// Runs the transfer program in a process of its own: this test, told by a variable.
+async fn program(fixture: &Fixture, mut request: TransferRequest) -> TransferReport {
+    let access = fixture.path("access.json");
+    std::fs::write(&access, serde_json::to_vec(&fixture.access()).unwrap()).unwrap();
+    request.access_file = access.display().to_string();
+    let (asked, told) = (fixture.path("request"), fixture.path("report"));
+    std::fs::write(&asked, request.encode_to_vec()).unwrap();
+    let status = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "bench::the_program", "--nocapture"])
+        .env("TRANSFER_REQUEST", &asked)
+        .env("TRANSFER_REPORT", &told)
+        .stdout(std::process::Stdio::null())
+        .status()
+        .await
+        .unwrap();
+    assert!(status.success());
+    TransferReport::decode(std::fs::read(&told).unwrap().as_slice()).unwrap()
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how the other test starts this one"
+)]
+fn the_program() {
+    let Ok(request) = std::env::var("TRANSFER_REQUEST") else {
+        // Alone it shows that a call without arguments is refused.
+        assert_eq!(
+            objects::transfer::run(&[]),
+            std::process::ExitCode::from(64)
+        );
+        return;
+    };
+    let report = std::env::var("TRANSFER_REPORT").unwrap();
+    let args = [OsString::from(request), OsString::from(report)];
+    assert_eq!(
+        objects::transfer::run(&args),
+        std::process::ExitCode::SUCCESS
+    );
+}
+
+fn write_large(path: &Path) {
+    let block = noise(1 << 20);
+    let mut file = std::fs::File::create(path).unwrap();
+    for number in 0..GIBIBYTE / block.len() as u64 {
+        file.write_all(&number.to_le_bytes()).unwrap();
+        file.write_all(&block[8..]).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gibibyte_goes_there_and_back_in_bounded_memory() {
+    let fixture = Fixture::new().await;
+    let from = fixture.path("large");
+    write_large(&from);
+    let up = program(
+        &fixture,
+        fixture.request(true, &[("s3://data/large", &from)]),
+    )
+    .await;
+    assert_eq!(up.reason, "", "{}", up.message);
+    std::fs::remove_file(&from).unwrap();
+    let down = program(
+        &fixture,
+        fixture.request(false, &[("s3://data/large", &from)]),
+    )
+    .await;
+    assert_eq!(down.reason, "", "{}", down.message);
+    assert_eq!(up.items, down.items);
+    assert_eq!(down.items[0].size_bytes, GIBIBYTE);
+    assert_eq!(std::fs::metadata(&from).unwrap().len(), GIBIBYTE);
+    let peaks = [up.peak_memory_bytes >> 20, down.peak_memory_bytes >> 20];
+    println!("peak memory in MiB, up and down: {peaks:?}");
+    for report in [up, down] {
+        assert!((1..MEMORY).contains(&report.peak_memory_bytes), "{peaks:?}");
+    }
+}
