@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::places::Places;
 use crate::value;
 
 /// The type of an artifact.
@@ -78,9 +79,7 @@ pub enum InputError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UriError {
     /// Another scheme.
-    #[error(
-        "{uri} is not on this machine; a step that runs as a process reads paths and file:// URIs only"
-    )]
+    #[error("{uri} is not on this machine, and nothing here can fetch it")]
     Scheme {
         /// The URI.
         uri: String,
@@ -145,8 +144,9 @@ fn percent_decoded(path: &str) -> Option<String> {
 }
 
 /// Builds the document from `{"parameterValues":{…},"artifacts":{…}}` and the outputs. URIs become local paths; integral
-/// doubles become integers, so that a parameter of type int is one for Python too.
-pub fn build(inputs: &Value, outputs: &Outputs) -> Result<Value, InputError> {
+/// doubles become integers, so that a parameter of type int is one for Python too. What is in a store of the network keeps its
+/// URI and gets the path of its place.
+pub fn build(inputs: &Value, outputs: &Outputs, places: &Places) -> Result<Value, InputError> {
     let parameters = object(inputs, "parameterValues")?;
     let mut artifacts = object(inputs, "artifacts")?;
     for (name, list) in &mut artifacts {
@@ -156,7 +156,7 @@ pub fn build(inputs: &Value, outputs: &Outputs) -> Result<Value, InputError> {
             )));
         };
         for artifact in list {
-            localise(name, artifact)?;
+            localise(name, artifact, places)?;
         }
     }
 
@@ -168,7 +168,7 @@ pub fn build(inputs: &Value, outputs: &Outputs) -> Result<Value, InputError> {
             "uri": output.uri,
             "metadata": output.metadata,
         });
-        localise(&output.name, &mut artifact)?;
+        localise(&output.name, &mut artifact, places)?;
         output_artifacts.insert(output.name.clone(), json!({"artifacts": [artifact]}));
     }
     let output_parameters: Map<String, Value> = outputs
@@ -198,13 +198,17 @@ fn object(inputs: &Value, field: &str) -> Result<Map<String, Value>, InputError>
     }
 }
 
-fn localise(name: &str, artifact: &mut Value) -> Result<(), InputError> {
+fn localise(name: &str, artifact: &mut Value, places: &Places) -> Result<(), InputError> {
     let uri = artifact
         .get("uri")
         .and_then(Value::as_str)
         .unwrap_or_default();
     // An artifact that only carries metadata needs no place.
     if uri.is_empty() {
+        return Ok(());
+    }
+    if let Some(path) = places.path(uri) {
+        artifact["customPath"] = Value::String(path);
         return Ok(());
     }
     let path = local_path(uri).map_err(|problem| InputError::Artifact {
@@ -271,7 +275,9 @@ mod tests {
             output_file: "/s/executor_output.json".to_owned(),
         };
         assert_eq!(
-            build(&inputs, &outputs).unwrap().to_string(),
+            build(&inputs, &outputs, &Places::default())
+                .unwrap()
+                .to_string(),
             concat!(
                 r#"{"inputs":{"artifacts":{"data":{"artifacts":[{"metadata":{"k":1},"name":"7","uri":"/d"}]}},"#,
                 r#""parameterValues":{"n":2,"xs":[1,1.5]}},"#,
@@ -285,7 +291,9 @@ mod tests {
     #[test]
     fn remote_artifacts_are_refused_by_name() {
         let inputs = json!({"artifacts": {"data": {"artifacts": [{"uri": "gs://b/k"}]}}});
-        let error = build(&inputs, &Outputs::default()).unwrap_err().to_string();
+        let error = build(&inputs, &Outputs::default(), &Places::default())
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("\"data\"") && error.contains("gs://b/k"),
             "{error}"
@@ -300,10 +308,10 @@ mod tests {
             json!({"artifacts": 1}),
         ] {
             assert!(matches!(
-                build(&inputs, &Outputs::default()),
+                build(&inputs, &Outputs::default(), &Places::default()),
                 Err(InputError::Malformed(_))
             ));
         }
-        assert!(build(&json!({}), &Outputs::default()).is_ok());
+        assert!(build(&json!({}), &Outputs::default(), &Places::default()).is_ok());
     }
 }

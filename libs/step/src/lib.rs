@@ -9,6 +9,7 @@
 //! - [`executor_output`]: the JSON document that it writes, merged with the declared outputs.
 //! - [`paths`]: absolute paths of a program, moved to its attempt.
 //! - [`metrics`]: the file of metrics that older pipelines write.
+//! - [`places`]: where a step finds artifacts of stores of the network on its machine.
 //! - [`value`]: parameter values as text and back.
 
 pub mod executor_input;
@@ -16,10 +17,12 @@ pub mod executor_output;
 pub mod metrics;
 pub mod paths;
 pub mod placeholders;
+pub mod places;
 mod structure;
 pub mod template;
 pub mod value;
 
 pub use executor_input::{ArtifactType, OutputArtifact, Outputs};
 pub use executor_output::ExecutorOutput;
+pub use places::Places;
 pub use value::ParameterType;

@@ -47,6 +47,12 @@ def main():
         package = "kfp.components"
     module = f"{package}.executor_main"
     take_uris_for_paths(f"{package}.types.artifact_types")
+    if os.path.exists(os.path.join(os.path.dirname(__file__), "places.json")):
+        sys.path.insert(0, os.path.dirname(__file__))
+        import places
+
+        del sys.path[0]
+        places.tell(sys.modules[f"{package}.types.artifact_types"])
     importlib.import_module(f"{package}.executor")
     gc.freeze()
     gc.enable()

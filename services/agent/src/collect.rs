@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use api_step::v1::{Artifact, ArtifactValue, ParameterValue};
+use api_step::v1::{Artifact, ArtifactValue, ParameterValue, TransferItem};
 use serde_json::Value;
 use step::executor_input::local_path;
 use step::executor_output::{self, MAX_BYTES, MergedArtifact, merge_artifacts};
@@ -17,6 +17,7 @@ use crate::artifact::{self, Content};
 use crate::failure::{self, Failure, cannot};
 use crate::files::{Placed, Taken};
 use crate::prepare::Prepared;
+use crate::remote::Courier;
 
 /// The type of artifacts whose metadata are metrics.
 const METRICS: &str = "system.Metrics";
@@ -29,7 +30,11 @@ pub(crate) struct Collected {
 }
 
 /// Collects the declared outputs; a parameter that is missing fails the step, an artifact without content does not.
-pub(crate) fn collect(prepared: &Prepared, max_parameter_bytes: u64) -> Result<Collected, Failure> {
+pub(crate) fn collect(
+    prepared: &Prepared,
+    max_parameter_bytes: u64,
+    courier: &mut Courier<'_>,
+) -> Result<Collected, Failure> {
     let mut output = executor_output(Path::new(&prepared.outputs.output_file))?;
     let mut collected = Collected::default();
     for (name, &kind) in &prepared.types {
@@ -45,8 +50,9 @@ pub(crate) fn collect(prepared: &Prepared, max_parameter_bytes: u64) -> Result<C
         collected.parameters.push(parameter.collect(given)?);
     }
     let mut anything = false;
+    let mut stored = Stored::default();
     for declared in &prepared.outputs.artifacts {
-        let artifacts = artifacts(declared, &output.artifacts, &prepared.placed)?;
+        let artifacts = artifacts(declared, &output.artifacts, prepared, &mut stored)?;
         anything |= artifacts.iter().any(|artifact| artifact.present);
         collected.artifacts.push(ArtifactValue {
             name: declared.name.clone(),
@@ -57,7 +63,54 @@ pub(crate) fn collect(prepared: &Prepared, max_parameter_bytes: u64) -> Result<C
     if anything {
         sync_directories(prepared, &collected)?;
     }
+    stored.bring(courier, &mut collected)?;
     Ok(collected)
+}
+
+/// The artifacts that go to stores of the network, and which of the collected ones they are.
+#[derive(Default)]
+struct Stored {
+    items: Vec<TransferItem>,
+    uris: Vec<(String, String)>,
+}
+
+impl Stored {
+    /// Notes an artifact whose place is in such a store; what a program names elsewhere is only recorded.
+    fn note(&mut self, declared: &OutputArtifact, merged: &MergedArtifact, prepared: &Prepared) {
+        let Some(path) = prepared.places.output_path(&merged.uri) else {
+            return;
+        };
+        let custom = merged.custom_path.as_ref();
+        let path = custom
+            .filter(|path| Path::new(path).exists())
+            .unwrap_or(&path);
+        self.items.push(TransferItem {
+            name: declared.name.clone(),
+            uri: merged.uri.clone(),
+            path: path.clone(),
+            sha256: String::new(),
+        });
+        self.uris.push((declared.name.clone(), merged.uri.clone()));
+    }
+
+    /// Stores them; none of the step's outputs count before all are there.
+    fn bring(self, courier: &mut Courier<'_>, collected: &mut Collected) -> Result<(), Failure> {
+        let report = courier.store(self.items)?;
+        for ((name, uri), item) in self.uris.iter().zip(report.items) {
+            let outputs = collected
+                .artifacts
+                .iter_mut()
+                .filter(|output| output.name == *name);
+            let artifacts = outputs.flat_map(|output| &mut output.artifacts);
+            for artifact in artifacts.filter(|artifact| artifact.uri == *uri) {
+                artifact.present = item.present;
+                artifact.size_bytes = item.size_bytes;
+                artifact.sha256.clone_from(&item.sha256);
+                artifact.directory = item.directory;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Reads the executor output; a program that writes none says nothing.
@@ -158,8 +211,10 @@ impl Parameter<'_> {
 fn artifacts(
     declared: &OutputArtifact,
     updates: &BTreeMap<String, Vec<executor_output::ArtifactUpdate>>,
-    placed: &Placed,
+    prepared: &Prepared,
+    stored: &mut Stored,
 ) -> Result<Vec<Artifact>, Failure> {
+    let placed = &prepared.placed;
     let taken = placed.artifacts.get(&declared.name);
     let updates = updates.get(&declared.name).map(Vec::as_slice);
     merge_artifacts(declared, updates)
@@ -172,7 +227,9 @@ fn artifacts(
                 }
             }
             let content = content(declared, &merged)?;
-            if let (None, Some(taken)) = (&content, taken.filter(|taken| !taken.optional)) {
+            stored.note(declared, &merged, prepared);
+            let required = taken.filter(|taken| !taken.optional && !taken.path.exists());
+            if let (None, Some(taken)) = (&content, required) {
                 let message = format!(
                     "output artifact {:?} is missing: the program ended with 0 but did not write {}",
                     declared.name, taken.asked

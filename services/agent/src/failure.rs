@@ -18,6 +18,12 @@ pub(crate) const STEP_INVALID: &str = "STEP_INVALID";
 pub(crate) const PLACEHOLDER_INVALID: &str = "PLACEHOLDER_INVALID";
 /// An input is not where this machine can read it.
 pub(crate) const INPUT_UNAVAILABLE: &str = "INPUT_UNAVAILABLE";
+/// What was fetched is not what was stored.
+pub(crate) const INPUT_CORRUPT: &str = "INPUT_CORRUPT";
+/// An output could not be brought to its store.
+pub(crate) const OUTPUT_NOT_STORED: &str = "OUTPUT_NOT_STORED";
+/// The program that moves artifacts did not do its work.
+pub(crate) const TRANSFER_FAILED: &str = "TRANSFER_FAILED";
 /// There is nothing to run.
 pub(crate) const NO_COMMAND: &str = "NO_COMMAND";
 /// The program does not exist.

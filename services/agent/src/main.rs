@@ -21,6 +21,7 @@ mod limits;
 mod mounts;
 mod prepare;
 mod program;
+mod remote;
 mod replay;
 mod result;
 mod supervise;

@@ -9,19 +9,21 @@ use std::path::{Component, Path, PathBuf};
 use api_step::v1::step::Program;
 use api_step::v1::{
     Assignment, Command, OutputArtifact as WireArtifact, ParameterType as WireType, PythonFunction,
-    Step,
+    Step, TransferItem,
 };
 use serde_json::{Map, Value};
 use step::executor_input::{self, InputError};
 use step::placeholders::{self, Scope};
-use step::{ArtifactType, OutputArtifact, Outputs, ParameterType};
+use step::{ArtifactType, OutputArtifact, Outputs, ParameterType, Places};
 
 use crate::failure::{self, Failure, cannot};
 use crate::files::Placed;
-use crate::workspace;
+use crate::{remote, workspace};
 
 /// Runs kfp's executor with everything from files.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
+/// Tells the SDK where artifacts in stores of the network are on this machine.
+const PLACES: &str = include_str!("places.py");
 
 /// A step that is ready to start.
 pub(crate) struct Prepared {
@@ -39,6 +41,10 @@ pub(crate) struct Prepared {
     pub(crate) made: Vec<PathBuf>,
     /// What the program's own paths mean.
     pub(crate) placed: Placed,
+    /// Where artifacts in stores of the network are.
+    pub(crate) places: Places,
+    /// What to fetch from there.
+    pub(crate) fetch: Vec<TransferItem>,
 }
 
 /// Prepares a step in its directory.
@@ -61,15 +67,17 @@ pub(crate) fn prepare(
 
     let types = types(step)?;
     let placed = Placed::new(dir, step.files.as_ref());
-    let mut outputs = outputs(dir, step, types.keys())?;
+    let inputs = inputs(step)?;
+    let places = remote::places(dir, assignment, step, &inputs);
+    let mut outputs = outputs(dir, step, types.keys(), &places)?;
     for (name, taken) in &placed.parameters {
         if let Some(file) = outputs.parameters.get_mut(name) {
             *file = text(&taken.path);
         }
     }
-    let mut executor_input = executor_input(step, &outputs)?;
+    let mut executor_input = executor_input(&inputs, &outputs, &places)?;
     workspace::bring(&executor_input, assignment)?;
-    let made = make_output_dirs(step, &outputs)?;
+    let made = make_output_dirs(step, &outputs, &places)?;
 
     let context: BTreeMap<String, String> = step.placeholders.clone().into_iter().collect();
     let declared: BTreeSet<String> = step.declared_inputs.iter().cloned().collect();
@@ -95,13 +103,23 @@ pub(crate) fn prepare(
         types,
         made,
         placed,
+        fetch: remote::inputs(&places, step, &inputs),
+        places,
     };
+    let tell = (!prepared.places.is_empty()).then_some(&prepared.places);
     match &step.program {
         Some(Program::Command(command)) => {
             prepared.command = resolve(command, &scope, &prepared.placed)?;
+            if let Some(places) = tell {
+                let path = python_path(dir, assignment, places)?;
+                prepared.env.extend(path);
+            }
         }
         Some(Program::PythonFunction(function)) => {
             let executor_input = executor_input.to_string();
+            if let Some(places) = tell {
+                write_places(&dir.join("files"), "places.py", places)?;
+            }
             prepared.command = python_command(dir, &assignment.python, function, &executor_input)?;
             prepared.command.extend(debug.then(|| "--pdb".to_owned()));
             prepared
@@ -132,10 +150,43 @@ fn python_command(
         .into())
 }
 
+/// Programs of the SDK that are not started by us learn the places when their interpreter starts.
+fn python_path(
+    dir: &Path,
+    assignment: &Assignment,
+    places: &Places,
+) -> Result<Vec<(String, String)>, Failure> {
+    let site = dir.join("files").join("site");
+    write_places(&site, "sitecustomize.py", places)?;
+    let known = assignment.env.iter().find(|var| var.name == "PYTHONPATH");
+    let path = match known.map(|var| var.value.as_str()) {
+        None | Some("") => text(&site),
+        Some(path) => format!("{}:{path}", text(&site)),
+    };
+    Ok(vec![("PYTHONPATH".to_owned(), path)])
+}
+
+fn write_places(dir: &Path, name: &str, places: &Places) -> Result<(), Failure> {
+    make_dir(dir, &mut Vec::new())?;
+    let pairs: Vec<_> = places.pairs().collect();
+    let pairs = serde_json::json!(pairs).to_string();
+    write(dir, "places.json", pairs.as_bytes())?;
+    write(dir, name, PLACES.as_bytes()).map(drop)
+}
+
 /// Makes the directories of all outputs and returns which of those for artifacts are new.
-fn make_output_dirs(step: &Step, outputs: &Outputs) -> Result<Vec<PathBuf>, Failure> {
+fn make_output_dirs(
+    step: &Step,
+    outputs: &Outputs,
+    places: &Places,
+) -> Result<Vec<PathBuf>, Failure> {
     let mut made = Vec::new();
     for artifact in &outputs.artifacts {
+        if let Some(path) = places.output_path(&artifact.uri) {
+            let parent = Path::new(&path).parent().unwrap_or(Path::new("/"));
+            make_dir(parent, &mut Vec::new())?;
+            continue;
+        }
         let path = executor_input::local_path(&artifact.uri).unwrap_or_default();
         if let Some(parent) = Path::new(&path).parent() {
             make_dir(parent, &mut made)?;
@@ -176,15 +227,18 @@ fn no_command() -> Failure {
     )
 }
 
-fn executor_input(step: &Step, outputs: &Outputs) -> Result<Value, Failure> {
-    let inputs = match step.inputs_json.as_str() {
-        "" => Value::Object(Map::new()),
+fn inputs(step: &Step) -> Result<Value, Failure> {
+    match step.inputs_json.as_str() {
+        "" => Ok(Value::Object(Map::new())),
         text => serde_json::from_str(text).map_err(|error| {
             let message = format!("the inputs of the step are not JSON: {error}");
             Failure::new(failure::STEP_INVALID, message)
-        })?,
-    };
-    executor_input::build(&inputs, outputs).map_err(|error| {
+        }),
+    }
+}
+
+fn executor_input(inputs: &Value, outputs: &Outputs, places: &Places) -> Result<Value, Failure> {
+    executor_input::build(inputs, outputs, places).map_err(|error| {
         let reason = match error {
             InputError::Malformed(_) => failure::STEP_INVALID,
             InputError::Artifact { .. } => failure::INPUT_UNAVAILABLE,
@@ -210,6 +264,7 @@ fn outputs<'a>(
     dir: &Path,
     step: &Step,
     parameters: impl Iterator<Item = &'a String>,
+    places: &Places,
 ) -> Result<Outputs, Failure> {
     let mut artifacts = Vec::with_capacity(step.output_artifacts.len());
     for artifact in &step.output_artifacts {
@@ -217,7 +272,8 @@ fn outputs<'a>(
     }
     let own = dir.join("outputs");
     let beside = artifacts.iter().find_map(|artifact| {
-        let path = executor_input::local_path(&artifact.uri).ok()?;
+        let path = places.output_path(&artifact.uri);
+        let path = path.or_else(|| executor_input::local_path(&artifact.uri).ok())?;
         Some(Path::new(&path).parent()?.to_owned())
     });
     let parameters = parameters

@@ -11,6 +11,7 @@ use rustix::process::Pid;
 
 use crate::failure::{self, Failure, cannot};
 use crate::program::{self, Output};
+use crate::remote::Courier;
 use crate::sys::{self, Reaped, Signals};
 use crate::{collect, confidential, mounts, prepare};
 
@@ -81,7 +82,9 @@ fn replay(dir: &Path, options: &Options) -> Result<u8, Failure> {
     };
     mounts::enter(&dir, &assignment, &confidential)?;
     assignment.env.extend(confidential.env);
-    let prepared = prepare::prepare(&dir, &assignment, debug)?;
+    let mut prepared = prepare::prepare(&dir, &assignment, debug)?;
+    let items = std::mem::take(&mut prepared.fetch);
+    Courier::new(&dir, &assignment, &mut signals).fetch(items)?;
     if debug && !prepared.python_function {
         let message = "only Python functions can be debugged; run this step without --pdb";
         return Err(Failure::new(failure::STEP_INVALID, message));
@@ -93,8 +96,10 @@ fn replay(dir: &Path, options: &Options) -> Result<u8, Failure> {
     };
     let pid = program::find(&assignment, &prepared)?.start(Output::Inherit, child)?;
     let code = wait(pid, &mut signals);
+    let mut courier = Courier::new(&dir, &assignment, &mut signals);
     if code == 0
-        && let Err(failure) = collect::collect(&prepared, assignment.max_parameter_bytes)
+        && let Err(failure) =
+            collect::collect(&prepared, assignment.max_parameter_bytes, &mut courier)
     {
         eprintln!("{}: {}", failure.reason, failure.message);
         return Ok(OUTPUTS_FAILED);

@@ -86,6 +86,11 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// The signals, for who waits for another process meanwhile.
+    pub(crate) fn signals(&mut self) -> &mut Signals {
+        self.signals
+    }
+
     /// Waits until the program itself has ended; its descendants may live on.
     pub(crate) fn wait_for_program(&mut self) -> Ended {
         loop {

@@ -13,6 +13,7 @@ use crate::abort::Abort;
 use crate::failure::{self, Failure, cannot};
 use crate::prepare::Prepared;
 use crate::program::{self, Output, Program};
+use crate::remote::{self, Courier};
 use crate::supervise::Supervisor;
 use crate::sys::{self, Signals};
 use crate::{collect, confidential, mounts, prepare, result};
@@ -162,7 +163,12 @@ impl Attempt {
         let confidential = confidential::read(&assignment)?;
         mounts::enter(&self.dir, &assignment, &confidential)?;
         assignment.env.extend(confidential.env);
-        let prepared = prepare::prepare(&self.dir, &assignment, false)?;
+        let mut prepared = prepare::prepare(&self.dir, &assignment, false)?;
+        let items = std::mem::take(&mut prepared.fetch);
+        match Courier::new(&self.dir, &assignment, signals).fetch(items) {
+            Err(failure) if failure.reason == failure::STOPPED => return Err(NotReady::Stopped),
+            fetched => fetched?,
+        }
         let program = program::find(&assignment, &prepared)?;
         let child = sys::Child {
             oom_score_adj: assignment.oom_score_adj,
@@ -214,7 +220,16 @@ impl Attempt {
         result.prepare_us = prepare_us;
         let collecting = sys::monotonic();
         if result.outcome() == Outcome::Succeeded {
-            add_outputs(&mut result, &ready.prepared, assignment.max_parameter_bytes);
+            let courier = Courier::new(&self.dir, &assignment, supervisor.signals());
+            add_outputs(
+                &mut result,
+                &ready.prepared,
+                assignment.max_parameter_bytes,
+                courier,
+            );
+        }
+        if !ready.prepared.places.is_empty() {
+            remote::clear(&self.dir);
         }
         result.collect_us = micros_since(collecting);
         let written = self.finish(&result);
@@ -305,14 +320,22 @@ impl Attempt {
     }
 }
 
-fn add_outputs(result: &mut StepResult, prepared: &Prepared, max_parameter_bytes: u64) {
-    match collect::collect(prepared, max_parameter_bytes) {
+fn add_outputs(
+    result: &mut StepResult,
+    prepared: &Prepared,
+    max_parameter_bytes: u64,
+    mut courier: Courier<'_>,
+) {
+    match collect::collect(prepared, max_parameter_bytes, &mut courier) {
         Ok(collected) => {
             result.parameters = collected.parameters;
             result.artifacts = collected.artifacts;
         }
         Err(failure) => {
-            result.set_outcome(Outcome::Failed);
+            result.set_outcome(match failure.reason {
+                failure::STOPPED => Outcome::Stopped,
+                _ => Outcome::Failed,
+            });
             result.reason = failure.reason.to_owned();
             result.message = failure.message;
         }

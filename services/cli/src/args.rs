@@ -89,6 +89,13 @@ pub(crate) enum Command {
     /// The contracts of the API
     #[command(subcommand)]
     Proto(Proto),
+    /// Move artifacts between stores and a step; the agent calls it
+    #[command(hide = true)]
+    Transfer {
+        /// The request and where the report goes.
+        #[arg(num_args = 2)]
+        files: Vec<std::ffi::OsString>,
+    },
     /// Print a completion script for a shell
     Completion {
         /// The shell.

@@ -58,6 +58,7 @@ fn variable(name: &str) -> Option<String> {
 
 fn execute(cli: Cli, context: &Context) -> Result<ExitCode> {
     match cli.command {
+        Command::Transfer { files } => return Ok(objects::transfer::run(&files)),
         Command::Up(up) => return commands::node::up(up, context),
         Command::Down(dir) => commands::node::down(dir)?,
         Command::Backup(backup) => commands::node::backup(backup)?,
@@ -104,6 +105,7 @@ async fn call(command: Command, context: &Context, printer: &Printer) -> Result<
         | Command::Backup(_)
         | Command::Restore(_)
         | Command::Completion { .. }
+        | Command::Transfer { .. }
         | Command::Proto(_) => unreachable!("handled without a server"),
     };
     done.map(|()| ExitCode::SUCCESS)

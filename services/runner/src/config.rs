@@ -57,6 +57,10 @@ pub struct Config {
     pub secrets_key: Option<PathBuf>,
     /// Refuse to mount volumes that do not exist instead of making them.
     pub strict_volumes: bool,
+    /// Stores of the network, and how to sign in to them.
+    pub stores: Vec<objects::StoreConfig>,
+    /// The program that moves artifacts between stores and this machine, with its leading arguments; empty for this program.
+    pub transfer: Vec<String>,
     /// Overrides the id of the machine's boot, for tests.
     pub boot_id: Option<String>,
 }
@@ -83,6 +87,8 @@ impl Default for Config {
             max_parameter_bytes: 16 * 1024 * 1024,
             secrets_key: None,
             strict_volumes: false,
+            stores: Vec::new(),
+            transfer: Vec::new(),
             boot_id: None,
         }
     }
@@ -125,6 +131,10 @@ impl Config {
         }
         if self.python.is_empty() {
             problems.push("python: must name an interpreter".to_owned());
+        }
+        for (number, store) in self.stores.iter().enumerate() {
+            let wrong = store.problems().into_iter();
+            problems.extend(wrong.map(|problem| format!("stores[{number}].{problem}")));
         }
         problems
     }

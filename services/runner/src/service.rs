@@ -111,6 +111,8 @@ pub async fn build(config: Config, deps: Deps) -> Result<Service, BuildError> {
     let holder = format!("{boot_id}/{}", std::process::id());
     let store = crate::store::Store::open(&options, &node_id, &holder).await?;
     let agent = unpack_agent(&config, &deps.agent)?;
+    let stores = crate::app::stores::Stores::new(&config, &deps.environment)
+        .map_err(BuildError::io(&dir.join("stores")))?;
     let agent_abort = deps
         .environment
         .iter()
@@ -126,6 +128,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<Service, BuildError> {
         supervisor: deps.host.supervisor.child(NAME),
         metrics: Metrics::new(&deps.host.metrics),
         agent,
+        stores,
         boot_id,
         base_env,
         agent_abort,

@@ -10,4 +10,5 @@ mod outputs;
 mod overhead;
 mod program;
 mod python;
+mod remote;
 mod replay;

@@ -13,6 +13,7 @@ mod plan;
 mod read;
 mod run;
 mod stop;
+pub(crate) mod stores;
 mod supply;
 mod usage;
 mod vault;
@@ -65,6 +66,8 @@ pub(crate) struct Inner {
     pub(crate) files: files::Files,
     /// The agent's program; its path has its content's digest.
     pub(crate) agent: PathBuf,
+    /// Stores of the network.
+    pub(crate) stores: stores::Stores,
     pub(crate) boot_id: String,
     /// What every program gets.
     pub(crate) base_env: Vec<(String, String)>,
@@ -93,6 +96,7 @@ pub(crate) struct Parts {
     pub(crate) supervisor: Supervisor,
     pub(crate) metrics: Metrics,
     pub(crate) agent: PathBuf,
+    pub(crate) stores: stores::Stores,
     pub(crate) boot_id: String,
     pub(crate) base_env: Vec<(String, String)>,
     pub(crate) agent_abort: Option<String>,
@@ -179,6 +183,7 @@ impl Runner {
             metrics: parts.metrics,
             files,
             agent: parts.agent,
+            stores: parts.stores,
             boot_id: parts.boot_id,
             base_env: parts.base_env,
             interpreters,

@@ -10,7 +10,7 @@ use aip::FieldViolation;
 use api_runner::v1::volume::Source;
 use api_runner::v1::{Placement, WorkloadSpec};
 use api_step::v1::step::Program;
-use api_step::v1::{Assignment, EnvVar};
+use api_step::v1::{Assignment, EnvVar, Transfer};
 use ids::WorkloadId;
 use tokio::sync::OnceCell;
 
@@ -302,6 +302,15 @@ impl Runner {
         self.0.files.place(id, &assignment)
     }
 
+    fn transfer(&self, spec: &WorkloadSpec) -> Result<Option<Transfer>, Error> {
+        let Some(step) = &spec.step else {
+            return Ok(None);
+        };
+        let namespace = super::launch::namespace(spec);
+        let transfer = self.0.stores.transfer(&namespace, step);
+        transfer.map_err(Error::io(Path::new("the stores of the network")))
+    }
+
     fn assignment(
         &self,
         id: &WorkloadId,
@@ -352,6 +361,7 @@ impl Runner {
             path_prefix: plan.path_prefix.iter().map(text).collect(),
             files: spec.files.clone(),
             oom_score_adj: config.oom_score_adj,
+            transfer: self.transfer(spec)?,
             ..Default::default()
         };
         self.add_supplies(id, spec, &mut assignment);

@@ -1,0 +1,101 @@
+//! What the agent does around the program that moves artifacts; what that program does is tested with it.
+
+use std::fs;
+
+use api_step::v1::{Outcome, OutputArtifact, Transfer};
+
+use crate::attempt::{Attempt, assert_outcome};
+
+const INPUTS: &str =
+    r#"{"artifacts": {"data": {"artifacts": [{"name": "7", "uri": "s3://b/run/data.csv"}]}}}"#;
+
+/// A step with an input and an output in a store, and a shell command in place of the program.
+fn attempt(script: &str, transfer: &str) -> Attempt {
+    let mut attempt = Attempt::script(script).inputs(INPUTS);
+    attempt.step().declared_inputs = vec!["data".to_owned()];
+    attempt.step().output_artifacts = vec![OutputArtifact {
+        name: "model".to_owned(),
+        uri: "s3://b/run/7/model".to_owned(),
+        schema_title: "system.Model".to_owned(),
+        ..OutputArtifact::default()
+    }];
+    attempt.assignment.transfer = Some(Transfer {
+        command: ["sh", "-c", transfer, "transfer"].map(str::to_owned).into(),
+        access_file: "/nowhere".to_owned(),
+        namespace: "default".to_owned(),
+    });
+    attempt
+}
+
+#[test]
+fn a_step_whose_inputs_cannot_be_fetched_does_not_start() {
+    for (transfer, how) in [("exit 3", "with code 3"), ("kill -9 $$", "by signal 9")] {
+        let attempt = attempt("echo ran > ran", transfer);
+        let result = attempt.run();
+        assert_outcome(&result, Outcome::Failed, "TRANSFER_FAILED");
+        assert!(result.message.contains(how), "{}", result.message);
+        assert!(!attempt.path("work/ran").exists() && !attempt.path("started").exists());
+    }
+    let mut attempt = attempt("echo ran", "exit 0");
+    attempt.assignment.transfer.as_mut().unwrap().command = vec!["/no/such/program".to_owned()];
+    assert_outcome(&attempt.run(), Outcome::Failed, "TRANSFER_FAILED");
+}
+
+#[test]
+fn a_request_to_stop_ends_the_transfer_and_the_step() {
+    let attempt = attempt("echo ran > ran", "touch began; exec sleep 60");
+    let mut agent = attempt.start();
+    crate::attempt::eventually("the transfer", || {
+        attempt.path("remote/fetch.request").exists().then_some(())
+    });
+    agent.terminate();
+    agent.wait();
+    let result = attempt.result().unwrap();
+    assert_outcome(&result, Outcome::Stopped, "STOPPED");
+    assert!(!attempt.path("work/ran").exists());
+}
+
+#[test]
+fn a_result_that_was_not_stored_has_no_outputs() {
+    // Nothing to fetch, so that the only transfer is that of the output.
+    let mut attempt = attempt(
+        r#"mkdir -p "$0" 2>/dev/null; printf weights > "{{$.outputs.artifacts['model'].path}}""#,
+        "exit 5",
+    );
+    attempt.step().inputs_json.clear();
+    let result = attempt.run();
+    assert_outcome(&result, Outcome::Failed, "TRANSFER_FAILED");
+    assert!(result.artifacts.is_empty() && result.exit_code == Some(0));
+}
+
+#[test]
+fn programs_see_paths_of_their_own_and_the_uris_of_the_store() {
+    let mut attempt = attempt(
+        r#"echo "{{$.inputs.artifacts['data'].path}} {{$.inputs.artifacts['data'].uri}} {{$.outputs.artifacts['model'].path}}"; echo "$PYTHONPATH""#,
+        "exit 5",
+    );
+    // Known to have no content, so there is nothing to fetch.
+    let known = ("s3://b/run/data.csv".to_owned(), String::new());
+    attempt.step().input_digests = [known].into();
+    attempt.run();
+    let log = attempt.log();
+    let base = attempt.path("remote");
+    let expected = format!(
+        "{0}/inputs/0/data.csv s3://b/run/data.csv {0}/outputs/0/model",
+        base.display()
+    );
+    assert!(log.contains(&expected), "{log}");
+    let site = attempt.path("files/site");
+    assert!(log.contains(site.to_str().unwrap()), "{log}");
+    assert!(site.join("sitecustomize.py").exists());
+}
+
+#[test]
+fn a_step_without_such_artifacts_starts_no_other_program() {
+    let mut attempt = attempt("echo done", "exit 5").inputs("");
+    attempt.step().output_artifacts.clear();
+    let result = attempt.run();
+    assert_outcome(&result, Outcome::Succeeded, "");
+    assert!(!attempt.path("remote").exists());
+    assert!(fs::read_dir(attempt.path("files")).is_err());
+}
