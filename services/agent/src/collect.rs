@@ -15,7 +15,7 @@ use step::{ExecutorOutput, OutputArtifact, ParameterType};
 
 use crate::artifact::{self, Content};
 use crate::failure::{self, Failure, cannot};
-use crate::files::{Placed, Taken};
+use crate::files::Taken;
 use crate::prepare::Prepared;
 use crate::remote::Courier;
 

@@ -20,6 +20,11 @@ pub struct Config {
     pub database_url: Option<Secret>,
     /// The folder of the artifact store; absent for `artifacts` in the data directory.
     pub artifact_root: Option<PathBuf>,
+    /// Stores of the network, and how to sign in to them.
+    pub stores: Vec<objects::StoreConfig>,
+    /// What signs in to stores that are not configured; not part of the configuration.
+    #[serde(skip)]
+    pub environment: objects::Environment,
     /// How long the answer to a call with an idempotency key is kept, in hours.
     pub keep_answers_hours: u64,
     /// The time zone of schedules that name none, such as `Europe/Berlin`.
@@ -54,6 +59,8 @@ impl Default for Config {
             data_dir: PathBuf::from("pipelines-data"),
             database_url: None,
             artifact_root: None,
+            stores: Vec::new(),
+            environment: objects::Environment::default(),
             keep_answers_hours: 24,
             schedule_time_zone: "UTC".to_owned(),
             cache: Cache::default(),
@@ -67,6 +74,10 @@ impl Config {
         let mut problems = Vec::new();
         if self.data_dir.as_os_str().is_empty() {
             problems.push("data_dir: must name a directory".to_owned());
+        }
+        for (number, store) in self.stores.iter().enumerate() {
+            let wrong = store.problems().into_iter();
+            problems.extend(wrong.map(|problem| format!("stores[{number}].{problem}")));
         }
         if !(1..=24 * 365).contains(&self.keep_answers_hours) {
             problems.push("keep_answers_hours: must be between 1 and 8760".to_owned());

@@ -56,6 +56,9 @@ pub enum Error {
     /// There is no room left on the disk.
     #[error("the disk is full")]
     DiskFull,
+    /// A store of the network did not answer, or failed.
+    #[error("{0}")]
+    StoreUnavailable(String),
     /// The database cannot be used now.
     #[error("the pipelines database cannot be reached")]
     Unavailable(#[source] sql::Error),
@@ -137,7 +140,7 @@ impl ApiError for Error {
             Self::Precondition { .. } | Self::RequestIdReused => Code::FailedPrecondition,
             Self::Unimplemented(_) => Code::Unimplemented,
             Self::DiskFull => Code::ResourceExhausted,
-            Self::Unavailable(_) | Self::Draining => Code::Unavailable,
+            Self::Unavailable(_) | Self::StoreUnavailable(_) | Self::Draining => Code::Unavailable,
             Self::Conflict => Code::Aborted,
             Self::Store(_) | Self::Internal(_) => Code::Internal,
         }
@@ -154,6 +157,7 @@ impl ApiError for Error {
             Self::Unimplemented(_) => "NOT_SERVED_YET",
             Self::DiskFull => "DISK_FULL",
             Self::Unavailable(_) => "DATABASE_UNAVAILABLE",
+            Self::StoreUnavailable(_) => "ARTIFACT_STORE_UNAVAILABLE",
             Self::Draining => "DRAINING",
             Self::Conflict => "CONFLICT",
             Self::Store(_) | Self::Internal(_) => "INTERNAL",

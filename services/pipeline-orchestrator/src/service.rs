@@ -54,17 +54,19 @@ pub async fn build(config: &Config, host: &Host, runner: rpc::Channel) -> anyhow
     let db = Db::open(&config.database(), &store::migrations())
         .await
         .context("cannot open the pipelines database")?;
-    let objects = Store::open(&config.artifacts()).with_context(|| {
+    let access = objects::Access::new(&config.stores, &config.environment);
+    let objects = Store::with_access(&config.artifacts(), access.clone()).with_context(|| {
         format!(
             "cannot open the artifact store {}",
             config.artifacts().display()
         )
     })?;
-    let root = objects
-        .root()
-        .to_str()
-        .context("the artifact store's path is not UTF-8")?;
-    let roots = Roots::new(root);
+    let folders = objects.roots().map(|root| {
+        let text = root.to_str().map(str::to_owned);
+        text.context("the path of an artifact store is not UTF-8")
+    });
+    let folders: Vec<String> = folders.collect::<anyhow::Result<_>>()?;
+    let roots = Roots::new(folders, access);
     let supervisor = host.supervisor.child(SERVICE);
     let metrics = OrchestratorMetrics::new(&host.metrics);
     let schedules = Arc::new(Notify::new());

@@ -5,6 +5,7 @@
 //! [gateway]                 # all but `process` and `peers`: the peers are in this process
 //! [pipeline-orchestrator]   # all but places: they are in the data directory
 //! [runner]                  # all but places
+//! [[stores]]                # artifact stores besides the data directory; any number
 //! ```
 //! Variables are those of the services: `FLUMINA_GATEWAY__LISTEN` is `gateway.listen`. Flags win over everything.
 
@@ -36,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) pipelines: pipeline_orchestrator::Config,
     /// Steps.
     pub(crate) runner: runner::Config,
+    /// Artifact stores besides the one in the data directory, for all services.
+    pub(crate) stores: Vec<objects::StoreConfig>,
 }
 
 impl Config {
@@ -84,7 +87,11 @@ impl Config {
             .chain(gateway)
             .chain(pipelines)
             .chain(runner);
-        all.chain(self.misplaced()).collect()
+        let stores = self.stores.iter().enumerate().flat_map(|(number, store)| {
+            let wrong = store.problems().into_iter();
+            wrong.map(move |problem| format!("stores[{number}].{problem}"))
+        });
+        all.chain(stores).chain(self.misplaced()).collect()
     }
 
     /// Keys that mean something only where a service is a process of its own.
@@ -109,11 +116,16 @@ impl Config {
             ),
             ("runner.data_dir", self.runner.data_dir != runner.data_dir),
             ("runner.database_url", self.runner.database_url.is_some()),
+            (
+                "pipeline-orchestrator.stores",
+                !self.pipelines.stores.is_empty(),
+            ),
+            ("runner.stores", !self.runner.stores.is_empty()),
         ];
         let wrong = table.into_iter().filter(|(_, given)| *given);
         wrong
             .map(|(key, _)| {
-                format!("{key}: not in a single node, where everything is in this process and its data directory")
+                format!("{key}: not in a single node, where everything is in this process, its data directory and [[stores]]")
             })
             .collect()
     }
@@ -125,6 +137,8 @@ impl Config {
         self.pipelines.artifact_root = Some(dir.join("artifacts"));
         self.runner.data_dir = dir.join("runner");
         self.runner.database_url = Some(database(dir, RUNNER_DATABASE));
+        self.pipelines.stores.clone_from(&self.stores);
+        self.runner.stores.clone_from(&self.stores);
     }
 
     /// The defaults, placed in a directory.
@@ -268,6 +282,15 @@ mod tests {
             (
                 "[gateway.limits]\nstreams = 0\n",
                 "gateway.limits.streams: must be",
+            ),
+            (
+                "[[stores]]\nuri = \"ftp://host\"\n",
+                "stores[0].uri: `ftp://host`",
+            ),
+            ("[[stores]]\nuri = \"s3://b\"\nsecret = \"x\"\n", "stores"),
+            (
+                "[[runner.stores]]\nuri = \"s3://b\"\n",
+                "runner.stores: not in",
             ),
             ("[process.log]\nfilter = \"=loud\"\n", "process.log.filter"),
         ];

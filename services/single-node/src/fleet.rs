@@ -46,10 +46,16 @@ pub(crate) async fn start(
 
     let runner_channel = switchboard.channel(WORKLOADS);
     let ready = host.readiness.condition("pipelines");
+    let variables = environment();
+    let mut config = config;
+    let known = variables
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    config.pipelines.environment = objects::Environment::of(known);
     let deps = runner::Deps {
         host: runner_host,
         agent: AgentSource::Embedded(AGENT),
-        environment: environment(),
+        environment: variables,
     };
     let gateway_config = config.gateway;
     let peers = Peers::local(&switchboard);

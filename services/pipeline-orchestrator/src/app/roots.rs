@@ -1,35 +1,50 @@
 //! Where runs may put their outputs.
 
-/// The artifact store as this service sees it: paths beneath one folder.
+use objects::{Access, Location};
+
+use crate::domain::violation::clip;
+
+/// The artifact stores as this service sees them: paths beneath a few folders, and stores of the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roots {
-    root: String,
+    /// Absolute paths; the first is where outputs go when nobody says otherwise.
+    folders: Vec<String>,
+    access: Access,
 }
 
 impl Roots {
-    /// Outputs go beneath this absolute path.
-    pub fn new(root: impl Into<String>) -> Self {
-        let root: String = root.into();
+    /// Outputs go beneath the first of these absolute paths; runs may ask for the others and for stores of the network.
+    pub fn new<S: Into<String>>(folders: impl IntoIterator<Item = S>, access: Access) -> Self {
+        let plain = |folder: S| -> String {
+            let folder: String = folder.into();
+            folder.trim_end_matches('/').to_owned()
+        };
         Self {
-            root: root.trim_end_matches('/').to_owned(),
+            folders: folders.into_iter().map(plain).collect(),
+            access,
         }
     }
 
     /// The place of a run's outputs: what was asked for, or the store's own root.
     ///
     /// # Errors
-    /// The place is not in the store; what would be right.
+    /// The place is in no store that can be written; what would be right.
     pub fn resolve(&self, asked: &str) -> Result<String, String> {
+        let own = self.folders.first().map_or("", String::as_str);
         if asked.is_empty() {
-            return Ok(self.root.clone());
+            return Ok(own.to_owned());
+        }
+        if Location::is_remote(asked) {
+            return self.remote(asked);
         }
         let path = asked
             .strip_prefix("file://")
             .unwrap_or(asked)
             .trim_end_matches('/');
-        let beneath = path
-            .strip_prefix(self.root.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let beneath = self.folders.iter().any(|folder| {
+            path.strip_prefix(folder.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        });
         let plain = path
             .split('/')
             .skip(1)
@@ -38,11 +53,29 @@ impl Roots {
             return Ok(path.to_owned());
         }
         Err(format!(
-            "\"{}\" is not in this installation's artifact store; give a path beneath {}, or submit the run with that \
+            "\"{}\" is not in this installation's artifact store; give a path beneath {own}, or submit the run with that \
              as its pipeline root",
-            crate::domain::violation::clip(asked),
-            self.root
+            clip(asked)
         ))
+    }
+
+    fn remote(&self, asked: &str) -> Result<String, String> {
+        let own = self.folders.first().map_or("", String::as_str);
+        let location = Location::parse(asked).map_err(|error| error.to_string())?;
+        if !location.writable() {
+            return Err(format!(
+                "\"{}\" can only be read; give a bucket, or a path beneath {own}",
+                clip(&location.shown())
+            ));
+        }
+        if !self.access.can_write(&location, "") {
+            return Err(format!(
+                "\"{}\" is in no store that this installation can sign in to; add it to `stores` of the configuration, or \
+                 submit the run with a path beneath {own} as its pipeline root",
+                clip(asked)
+            ));
+        }
+        Ok(location.uri().to_owned())
     }
 }
 
@@ -52,18 +85,30 @@ mod tests {
 
     #[test]
     fn only_places_in_the_store_are_taken() {
-        let roots = Roots::new("/data/artifacts/");
+        let bucket = objects::StoreConfig {
+            uri: "s3://ours".to_owned(),
+            ..objects::StoreConfig::default()
+        };
+        let access = Access::new(&[bucket], &objects::Environment::default());
+        let roots = Roots::new(["/data/artifacts/", "/mnt/nfs"], access);
         let good = [
             ("", "/data/artifacts"),
             ("/data/artifacts", "/data/artifacts"),
             ("/data/artifacts/team/", "/data/artifacts/team"),
             ("file:///data/artifacts/x", "/data/artifacts/x"),
+            ("/mnt/nfs/team", "/mnt/nfs/team"),
+            ("s3://ours", "s3://ours"),
+            ("s3://ours/team/", "s3://ours/team"),
         ];
         for (asked, expected) in good {
             assert_eq!(roots.resolve(asked).as_deref(), Ok(expected), "{asked}");
         }
         for asked in [
             "gs://bucket/x",
+            "s3://others/x",
+            "s3://ours/../x",
+            "https://host/x",
+            "ftp://host/x",
             "minio://mlpipeline/v2/artifacts",
             "/data/artifacts2",
             "/data/artifacts/../secrets",

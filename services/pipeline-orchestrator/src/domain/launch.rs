@@ -49,6 +49,8 @@ pub struct LaunchSpec {
     pub platform: Platform,
     /// Files that the program knows by absolute paths of its own.
     pub files: Files,
+    /// The digests of input artifacts by URI, where they are known; empty for one that is known to have no content.
+    pub input_digests: BTreeMap<String, String>,
 }
 
 /// The settings of a program that may come from inputs.
@@ -141,6 +143,7 @@ pub fn launch_spec(state: &RunState, id: TaskId) -> Result<LaunchSpec, StepError
         declared_inputs: declared_inputs.collect(),
         platform,
         files: container.files.clone(),
+        input_digests: input_digests(state, &task.body.inputs),
     })
 }
 
@@ -238,6 +241,23 @@ pub(super) fn artifact_list(state: &RunState, ids: &[ArtifactId]) -> Result<Valu
     let list: Result<Vec<Value>, StepError> =
         ids.iter().map(|id| runtime_artifact(state, *id)).collect();
     Ok(json!({ "artifacts": list? }))
+}
+
+fn input_digests(state: &RunState, inputs: &Inputs) -> BTreeMap<String, String> {
+    let ids = inputs.artifacts.values().flatten();
+    let artifacts = ids.filter_map(|id| state.artifact(*id));
+    artifacts
+        .filter_map(|artifact| {
+            let digest = if artifact.present {
+                Some(artifact.sha256.clone()).filter(|digest| !digest.is_empty())
+            } else {
+                // Elsewhere than where its run writes, nobody looked.
+                let own = format!("/{}/", artifact.run_id);
+                artifact.uri.contains(&own).then(String::new)
+            };
+            Some((artifact.uri.clone(), digest?))
+        })
+        .collect()
 }
 
 fn runtime_artifact(state: &RunState, id: ArtifactId) -> Result<Value, StepError> {

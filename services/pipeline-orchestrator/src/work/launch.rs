@@ -49,6 +49,7 @@ pub(crate) fn request(namespace: &str, spec: LaunchSpec) -> runner::LaunchReques
         placeholders: spec.placeholders.into_iter().collect(),
         declared_inputs: spec.declared_inputs,
         files: files(spec.files),
+        input_digests: spec.input_digests.into_iter().collect(),
     };
     let labels = [
         ("run", spec.run_id.to_string()),

@@ -90,6 +90,19 @@ impl From<objects::Error> for Error {
                 kind: "content",
                 name: uri,
             },
+            objects::Error::Unconfigured { .. } => Self::Precondition {
+                reason: "ARTIFACT_STORE_UNCONFIGURED",
+                kind: "artifact",
+                name: String::new(),
+                message: error.to_string(),
+            },
+            objects::Error::Remote { refused: true, .. } => Self::Precondition {
+                reason: "ARTIFACT_STORE_REFUSED",
+                kind: "artifact",
+                name: String::new(),
+                message: error.to_string(),
+            },
+            objects::Error::Remote { .. } => Self::StoreUnavailable(error.to_string()),
             objects::Error::Full => Self::DiskFull,
             objects::Error::Io { .. } => Self::Internal(aip::chain(&error)),
         }
