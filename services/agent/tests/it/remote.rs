@@ -43,7 +43,7 @@ fn a_step_whose_inputs_cannot_be_fetched_does_not_start() {
 
 #[test]
 fn a_request_to_stop_ends_the_transfer_and_the_step() {
-    let attempt = attempt("echo ran > ran", "touch began; exec sleep 60");
+    let attempt = attempt("echo ran > ran", "exec sleep 60");
     let mut agent = attempt.start();
     crate::attempt::eventually("the transfer", || {
         attempt.path("remote/fetch.request").exists().then_some(())
