@@ -6,6 +6,7 @@ import os
 import pathlib
 import sys
 import tempfile
+import time
 import warnings
 
 from _harness import Server, Suite, equal
@@ -163,7 +164,40 @@ def placed():
     kubernetes.set_image_pull_secrets(task, ["registry"])
     kubernetes.set_image_pull_policy(task, "Always")
     kubernetes.set_security_context(task, run_as_user=1000)
-    task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1)
+    task.set_accelerator_type("tpu-v3").set_accelerator_limit(1)
+
+
+@dsl.component(base_image=IMAGE)
+def devices(folder: str) -> str:
+    """Which devices it sees; nobody else has them meanwhile, and it waits until it may end."""
+    import os
+    import pathlib
+    import time
+
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "(unset)")
+    for device in filter(None, seen.split(",")):
+        os.mkdir(os.path.join(folder, "device-" + device))
+    deadline = time.monotonic() + 120
+    while not os.path.exists(os.path.join(folder, "gate")):
+        assert time.monotonic() < deadline, "nobody let it end"
+        time.sleep(0.05)
+    for device in filter(None, seen.split(",")):
+        os.rmdir(os.path.join(folder, "device-" + device))
+    return seen
+
+
+@dsl.pipeline(name="accelerators")
+def accelerators(folder: str):
+    with dsl.ParallelFor(["a", "b", "c"]) as _:
+        devices(folder=folder).set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1)
+    both = devices(folder=folder).set_accelerator_type("NVIDIA_TESLA_K80").set_accelerator_limit(2)
+    both.set_display_name("both")
+    variables(names=["CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"])
+
+
+@dsl.pipeline(name="too-many-accelerators")
+def too_many():
+    variables(names=["X"]).set_gpu_limit(3)
 
 
 WORKSPACE = dsl.PipelineConfig(workspace=dsl.WorkspaceConfig(size="1Gi"))
@@ -195,6 +229,13 @@ class Ran:
 
     def notes(self, task):
         return " | ".join(self.tasks[task]["attempts"][-1].get("notes", []))
+
+
+def until(what, found, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.1)
 
 
 def store(server, kind, name, **values):
@@ -284,8 +325,37 @@ def a_task_that_is_late_is_ended(server):
 @suite.test
 def what_has_no_effect_is_noted(server):
     notes = Ran(server, placed).succeeded().notes("variables")
-    for setting in ("nodeSelector", "tolerations", "imagePullSecret", "imagePullPolicy", "securityContext", "nvidia.com/gpu"):
+    for setting in ("nodeSelector", "tolerations", "imagePullSecret", "imagePullPolicy", "securityContext", "tpu-v3"):
         assert setting in notes, (setting, notes)
+
+
+@suite.test
+def accelerators_are_given_to_one_task_at_a_time(server):
+    client = kfp.Client(host=server.url)
+    with tempfile.TemporaryDirectory() as folder:
+        run = client.create_run_from_pipeline_func(accelerators, arguments={"folder": folder}, enable_caching=False)
+
+        def waits():
+            tasks = server.tasks(run.run_id).values()
+            return [a for task in tasks for a in task.get("attempts", []) if a.get("reason") == "WAITING_FOR_ACCELERATOR"]
+
+        until("tasks wait for accelerators", waits)
+        until("a device is used", lambda: os.listdir(folder))
+        pathlib.Path(folder, "gate").touch()
+        equal(server.wait(run.run_id, 240)["state"], "SUCCEEDED")
+    tasks = server.tasks(run.run_id)
+    seen = [task.get("output_parameters", {}).get("Output") for task in tasks.values()]
+    hidden = {"CUDA_VISIBLE_DEVICES": "", "NVIDIA_VISIBLE_DEVICES": "void"}
+    equal((seen.count("4") + seen.count("7"), seen.count("4,7"), seen.count(hidden)), (3, 1, 1), seen)
+
+
+@suite.test
+def more_accelerators_than_there_are_fail_the_task_by_name(server):
+    ran = Ran(server, too_many)
+    equal(ran.run["state"], "FAILED")
+    last = ran.tasks["variables"]["attempts"][-1]
+    equal(last["reason"], "ACCELERATORS_NOT_AVAILABLE", last)
+    assert "asked for 3" in last["message"] and "has 2" in last["message"], last
 
 
 @suite.test
@@ -302,7 +372,7 @@ def the_workspace_is_shared_and_takes_imports(server):
 def main():
     sys.stdout = open(os.devnull, "w")
     keys = tempfile.TemporaryDirectory()
-    config = f'[runner]\nsecrets_key = "{keys.name}/secrets.key"\n'
+    config = f'[runner]\nsecrets_key = "{keys.name}/secrets.key"\ncores = 8\n[[runner.accelerators]]\ntype = "nvidia.com/gpu"\nids = [4, 7]\n'
     with suite.guard("the server starts"), keys, Server(config=config) as server:
         store(server, "secrets", "account", token=HIDDEN)
         store(server, "configmaps", "settings", mode="fast", level="3")

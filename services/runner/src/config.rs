@@ -8,6 +8,7 @@ use auth::Secret;
 use runtime::{ProcessConfig, ServiceConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::accelerators::{self, Pool};
 use crate::domain::image::Rule;
 use crate::domain::quantity;
 
@@ -27,6 +28,8 @@ pub struct Config {
     pub cores: Option<f64>,
     /// Memory that workloads may use, such as `8Gi`; absent for that of the machine.
     pub memory: Option<String>,
+    /// Accelerators that tasks may ask for; absent for the NVIDIA devices of the machine, empty for none.
+    pub accelerators: Option<Vec<Pool>>,
     /// Refuse requests above the machine instead of cutting them.
     pub strict: bool,
     /// Refuse images that no rule and no interpreter stand for.
@@ -73,6 +76,7 @@ impl Default for Config {
             agent: None,
             cores: None,
             memory: None,
+            accelerators: None,
             strict: false,
             strict_images: false,
             images: Vec::new(),
@@ -132,6 +136,12 @@ impl Config {
         if self.python.is_empty() {
             problems.push("python: must name an interpreter".to_owned());
         }
+        let wrong = accelerators::problems(self.accelerators.as_deref().unwrap_or_default());
+        problems.extend(
+            wrong
+                .into_iter()
+                .map(|problem| format!("accelerators{problem}")),
+        );
         for (number, store) in self.stores.iter().enumerate() {
             let wrong = store.problems().into_iter();
             problems.extend(wrong.map(|problem| format!("stores[{number}].{problem}")));

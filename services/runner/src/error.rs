@@ -105,6 +105,8 @@ pub enum Error {
 pub enum Missing {
     /// It asks for more than there is.
     Resources,
+    /// It asks for more accelerators than there are.
+    Accelerators,
     /// Nothing stands for its image.
     Image,
     /// There is no Python.
@@ -112,6 +114,19 @@ pub enum Missing {
 }
 
 impl Error {
+    /// What is wrong, for a workload that fails with it.
+    pub(crate) fn sentence(&self) -> String {
+        match self {
+            Self::CannotRun { violations, .. } => {
+                let texts = violations
+                    .iter()
+                    .map(|violation| violation.description.as_str());
+                texts.collect::<Vec<_>>().join("; ")
+            }
+            other => aip::chain(other),
+        }
+    }
+
     /// Names the file of an error.
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
@@ -143,7 +158,9 @@ impl ApiError for Error {
             | Self::Unsupplied(..)
             | Self::Vault { .. } => Code::FailedPrecondition,
             Self::CannotRun { missing, .. } => match missing {
-                Missing::Resources | Missing::Image => Code::InvalidArgument,
+                Missing::Resources | Missing::Accelerators | Missing::Image => {
+                    Code::InvalidArgument
+                }
                 Missing::Python => Code::FailedPrecondition,
             },
             Self::NotStarted(_) | Self::NotRunning(_) => Code::FailedPrecondition,
@@ -159,6 +176,7 @@ impl ApiError for Error {
             Self::Invalid(_) => "INVALID_WORKLOAD",
             Self::CannotRun { missing, .. } => match missing {
                 Missing::Resources => "RESOURCES_ABOVE_MACHINE",
+                Missing::Accelerators => "ACCELERATORS_NOT_AVAILABLE",
                 Missing::Image => "IMAGE_NOT_AVAILABLE",
                 Missing::Python => "PYTHON_NOT_FOUND",
             },

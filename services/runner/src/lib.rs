@@ -21,6 +21,7 @@
 mod api;
 mod app;
 mod config;
+mod devices;
 pub mod domain;
 mod environment;
 mod error;

@@ -118,7 +118,11 @@ pub async fn build(config: Config, deps: Deps) -> Result<Service, BuildError> {
         .iter()
         .find(|(name, _)| name == "FLUMINA_AGENT_ABORT")
         .map(|(_, value)| value.clone());
-    let scheduler = Scheduler::new(capacity(&config));
+    let pools = match &config.accelerators {
+        Some(pools) => pools.clone(),
+        None => crate::devices::detect(Path::new("/dev"), &deps.environment).await,
+    };
+    let scheduler = Scheduler::new(capacity(&config), pools);
     let vault = Vault::new(config.secrets_key.as_deref(), &deps.environment, &dir);
     let base_env = crate::environment::base(&config, &deps.environment);
     let runner = Runner::new(Parts {
@@ -291,6 +295,7 @@ fn capacity(config: &Config) -> Amount {
             .as_deref()
             .and_then(quantity::bytes)
             .unwrap_or(memory),
+        ..Amount::default()
     }
 }
 

@@ -27,6 +27,11 @@ pub(crate) fn workload(runner: &Runner, record: &Record) -> pb::Workload {
         node_id: record.node_id.clone(),
         version: record.version,
         log_bytes: runner.log_bytes(record),
+        accelerators: record
+            .accelerators
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
     }
 }
 

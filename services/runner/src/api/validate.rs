@@ -32,6 +32,8 @@ const RESERVED: [&str; 9] = [
 pub(crate) struct Wanted {
     /// What admission reserves; a workload that asks nothing counts one core.
     pub(crate) amount: Amount,
+    /// The type and number of accelerators that it asks for.
+    pub(crate) accelerators: Option<(String, u32)>,
     /// Resident memory above which it is ended; 0 for no limit.
     pub(crate) memory_limit: u64,
     /// How long it may run.
@@ -358,7 +360,7 @@ fn read_resources(problems: &mut Problems, resources: Option<&Resources>) -> Wan
     };
     let memory_request = memory(problems, "memory_request", &asked.memory_request);
     let memory_limit = memory(problems, "memory_limit", &asked.memory_limit);
-    problems.number(
+    let count = problems.number(
         "spec.resources.accelerator_count",
         &asked.accelerator_count,
         quantity::count,
@@ -369,7 +371,15 @@ fn read_resources(problems: &mut Problems, resources: Option<&Resources>) -> Wan
             // As Kubernetes does: a limit without a request is the request.
             cpu_milli: cpu_request.or(cpu_limit).unwrap_or(1000),
             memory: memory_request.or(memory_limit).unwrap_or(0),
+            ..Amount::default()
         },
+        accelerators: count.filter(|count| *count > 0).map(|count| {
+            let kind = match asked.accelerator_type.as_str() {
+                "" => "gpu",
+                kind => kind,
+            };
+            (kind.to_owned(), u32::try_from(count).unwrap_or(u32::MAX))
+        }),
         memory_limit: memory_limit.unwrap_or(0),
         ..Wanted::default()
     }

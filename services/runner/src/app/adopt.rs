@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aip::ApiError as _;
 use api_runner::v1::WorkloadSpec;
 
 use super::{Live, Runner, Stop, run};
@@ -103,11 +104,12 @@ impl Runner {
         {
             tracing::warn!(%id, error = aip::chain(&error), "cannot mark a stop");
         }
-        let live = self.revive(record, request).await;
+        let (live, _) = self.revive(record, request).await;
         live.signal.send_modify(|signal| signal.stop = stop);
         {
             let mut set = self.live();
-            set.scheduler.hold(&live.ask);
+            let devices = &live.record.accelerators;
+            set.scheduler.hold_again(&live.ask, devices);
             set.workloads.insert(id.clone(), live);
         }
         self.drive(&id, run::First::Unknown);
@@ -116,27 +118,31 @@ impl Runner {
     async fn requeue(&self, record: Record, request: Option<WorkloadSpec>) {
         let id = record.id.clone();
         let state = record.state;
-        let live = self.revive(record, request).await;
+        let (live, refused) = self.revive(record, request).await;
         let ask = live.ask.clone();
         self.live().workloads.insert(id.clone(), live);
-        if state == State::Preparing {
+        if let Some(refused) = refused {
+            self.fail(&id, refused.reason(), &refused.sentence()).await;
+        } else if state == State::Preparing {
             self.prepare_environment(&id);
         } else {
             self.enqueue(ask).await;
         }
     }
 
-    /// What is kept in memory of a workload, made again from its row.
-    async fn revive(&self, record: Record, request: Option<WorkloadSpec>) -> Live {
+    /// What is kept in memory of a workload, made again from its row, and why it cannot start any more.
+    async fn revive(&self, record: Record, request: Option<WorkloadSpec>) -> (Live, Option<Error>) {
         let spec = request.unwrap_or_else(|| (*record.spec).clone());
         let wanted = validate::launch(record.id.as_str(), Some(&spec))
             .map(|(_, wanted)| wanted)
             .unwrap_or_default();
+        let mut refused = None;
         let (plan, amount) = match self.plan(&spec, &wanted).await {
             Ok(planned) => planned,
-            // The machine or its configuration changed; the agent will say what is missing.
+            // The machine or its configuration changed.
             Err(error) => {
                 tracing::warn!(id = %record.id, error = aip::chain(&error), "cannot plan as before");
+                refused = Some(error);
                 (Arc::default(), wanted.amount)
             }
         };
@@ -146,7 +152,7 @@ impl Runner {
             amount,
             gang: wanted.gang,
         };
-        Live::new(record, Some(spec), ask, plan)
+        (Live::new(record, Some(spec), ask, plan), refused)
     }
 
     fn finish_deletion(&self, id: &ids::WorkloadId) {

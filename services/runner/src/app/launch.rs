@@ -89,7 +89,7 @@ impl Runner {
             ask,
         } = checked;
         let id = record.id.clone();
-        let admitted = plan.environment.is_none() && self.live().scheduler.admit_now(&ask);
+        let admitted = plan.environment.is_none() && self.admit_now(&ask, &mut record);
         if admitted {
             self.mark_admitted(&mut record);
         } else if plan.environment.is_some() {
@@ -106,7 +106,7 @@ impl Runner {
         let (inserted, placed) =
             futures_util::future::join(self.0.store.insert(&record, spec.encode_to_vec()), async {
                 tokio::task::yield_now().await;
-                admitted.then(|| self.place(&id, &spec, &plan))
+                admitted.then(|| self.place(&record, &spec, &plan))
             })
             .await;
         if let Some(answer) = self.not_new(&record, inserted, &placed).await {
@@ -178,7 +178,7 @@ impl Runner {
         if !matches!(inserted, Inserted::New) {
             return Ok(());
         }
-        let placed = self.place(&id, &spec, &plan);
+        let placed = self.place(&record, &spec, &plan);
         let live = Live::new(record.clone(), Some(spec), ask.clone(), Arc::new(plan));
         {
             let mut set = self.live();
@@ -200,6 +200,7 @@ impl Runner {
             state: State::Queued,
             reason: String::new(),
             message: String::new(),
+            accelerators: Vec::new(),
             notes: plan.notes.iter().map(|note| redact::urls(note)).collect(),
             spec: Arc::new(public(spec)),
             result: None,
@@ -212,6 +213,13 @@ impl Runner {
             log_bytes: 0,
             version: self.next_version(0),
         }
+    }
+
+    fn admit_now(&self, ask: &Ask, record: &mut Record) -> bool {
+        let mut live = self.live();
+        let admitted = live.scheduler.admit_now(ask);
+        record.accelerators = live.scheduler.devices(&ask.id).to_vec();
+        admitted
     }
 
     pub(super) fn mark_admitted(&self, record: &mut Record) {

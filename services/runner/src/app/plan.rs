@@ -11,15 +11,18 @@ use api_runner::v1::volume::Source;
 use api_runner::v1::{Placement, WorkloadSpec};
 use api_step::v1::step::Program;
 use api_step::v1::{Assignment, EnvVar, Transfer};
-use ids::WorkloadId;
 use tokio::sync::OnceCell;
 
 use super::{Runner, venv};
 use crate::api::validate::Wanted;
+use crate::domain::accelerators::{self, Slots};
 use crate::domain::admission::Amount;
 use crate::domain::image::{self, Meaning};
 use crate::domain::python;
 use crate::error::{Error, Missing};
+use crate::store::Record;
+
+const ACCELERATORS: &str = "spec.resources.accelerator_count";
 
 /// How a workload runs here.
 #[derive(Debug, Clone, Default)]
@@ -158,7 +161,8 @@ impl Runner {
             ..Plan::default()
         };
         let mut refusals = Refusals::default();
-        let amount = self.clamp(wanted, &mut plan, &mut refusals);
+        let mut amount = self.clamp(wanted, &mut plan, &mut refusals);
+        amount.slots = self.choose_accelerators(wanted, &mut plan, &mut refusals);
         let interpreter = self.choose_python(spec, &mut plan, &mut refusals).await;
         note_ignored(spec, &mut plan);
         match interpreter {
@@ -232,6 +236,49 @@ impl Runner {
         amount
     }
 
+    /// The accelerators that a request gets; where there are none of its type, it runs without.
+    fn choose_accelerators(
+        &self,
+        wanted: &Wanted,
+        plan: &mut Plan,
+        refusals: &mut Refusals,
+    ) -> Slots {
+        let mut slots = Slots::default();
+        let Some((kind, count)) = &wanted.accelerators else {
+            return slots;
+        };
+        let live = self.live();
+        let pools = live.scheduler.pools();
+        let asked = format!("asked for {count} {kind}");
+        let has = |text: String| format!("{asked}, this machine has {text}");
+        let Some(at) = accelerators::serving(pools, kind, *count) else {
+            let kinds: Vec<&str> = pools.iter().map(|pool| pool.kind.as_str()).collect();
+            let text = match kinds.as_slice() {
+                [] => has("no accelerators".to_owned()),
+                kinds => has(format!("only {}", kinds.join(", "))),
+            };
+            if self.0.config.strict {
+                refusals.add(Missing::Accelerators, ACCELERATORS, text);
+            } else {
+                plan.notes.push(format!("{text}: it runs without"));
+            }
+            return slots;
+        };
+        let pool = &pools[at];
+        let there = pool.ids.len();
+        if there < *count as usize {
+            let text = has(format!("{there} {}", pool.kind));
+            let text = format!("{text}: ask for at most {there}, or name more in `accelerators`");
+            refusals.add(Missing::Accelerators, ACCELERATORS, text);
+            return slots;
+        }
+        if !pool.kind.eq_ignore_ascii_case(kind) {
+            plan.notes.push(format!("{asked}: it has {}", pool.kind));
+        }
+        slots[at] = *count;
+        slots
+    }
+
     /// The interpreter for an image; what stands in for another is noted, or refused when images are strict.
     async fn choose_python(
         &self,
@@ -287,11 +334,12 @@ impl Runner {
     /// Makes the directory of a workload with all that its agent needs.
     pub(super) fn place(
         &self,
-        id: &WorkloadId,
+        record: &Record,
         spec: &WorkloadSpec,
         plan: &Plan,
     ) -> Result<(), Error> {
-        let mut assignment = self.assignment(id, spec, plan)?;
+        let id = &record.id;
+        let mut assignment = self.assignment(record, spec, plan)?;
         if let Some(private) = &plan.venv {
             let dir = self.0.files.dir(id).join("venv");
             private.make(&dir).map_err(Error::io(&dir))?;
@@ -313,10 +361,11 @@ impl Runner {
 
     fn assignment(
         &self,
-        id: &WorkloadId,
+        record: &Record,
         spec: &WorkloadSpec,
         plan: &Plan,
     ) -> Result<Assignment, Error> {
+        let id = &record.id;
         let config = &self.0.config;
         let dir = self.0.files.dir(id);
         let mut env: Vec<(String, String)> = self.0.base_env.clone();
@@ -326,6 +375,9 @@ impl Runner {
                 None => env.push((name.to_owned(), value)),
             };
         set("TMPDIR", dir.join("tmp").display().to_string());
+        for (name, value) in accelerators::hidden(self.live().scheduler.pools()) {
+            set(name, value);
+        }
         for (name, value) in &config.environment {
             set(name, value.clone());
         }
@@ -334,6 +386,9 @@ impl Runner {
         }
         for variable in &spec.env {
             set(&variable.name, variable.value.clone());
+        }
+        for (name, value) in accelerators::granted(&record.accelerators) {
+            set(name, value);
         }
         let working_dir = if spec.working_dir.is_empty() {
             dir.join("work").display().to_string()
@@ -417,14 +472,6 @@ fn ignored(placement: &Placement) -> Vec<String> {
 }
 
 fn note_ignored(spec: &WorkloadSpec, plan: &mut Plan) {
-    if let Some(resources) = &spec.resources
-        && !resources.accelerator_type.is_empty()
-    {
-        let kind = &resources.accelerator_type;
-        plan.notes.push(format!(
-            "{kind} is not reserved: processes see the devices of this machine"
-        ));
-    }
     for volume in &spec.volumes {
         let limit = match &volume.source {
             Some(Source::Scratch(scratch)) => &scratch.size_limit,

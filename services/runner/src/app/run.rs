@@ -83,7 +83,10 @@ impl Runner {
     pub(super) fn admit(&self, live: &mut LiveSet) -> Vec<Record> {
         let mut records = Vec::new();
         for ask in live.scheduler.admit() {
+            let devices = live.scheduler.devices(&ask.id).to_vec();
             if let Some(live) = live.workloads.get_mut(&ask.id) {
+                // Known before anything starts, so that it has the same ones after a restart.
+                live.record.accelerators = devices;
                 self.mark_admitted(&mut live.record);
                 records.push(live.record.clone());
             }
@@ -120,17 +123,18 @@ impl Runner {
     }
 
     pub(super) fn place_live(&self, id: &WorkloadId) -> Result<(), Error> {
-        let (request, plan) = {
+        let (record, request, plan) = {
             let live = self.live();
             let found = live.workloads.get(id);
             let found = found.ok_or_else(|| Error::NotFound(id.to_string()))?;
-            (found.request.clone(), Arc::clone(&found.plan))
+            let plan = Arc::clone(&found.plan);
+            (found.record.clone(), found.request.clone(), plan)
         };
         let Some(request) = request else {
             // It was placed for an agent that ended before it started anything.
             return self.0.files.assignment(id).map(drop);
         };
-        self.place(id, &request, &plan)
+        self.place(&record, &request, &plan)
     }
 
     /// Starts the task of a workload.

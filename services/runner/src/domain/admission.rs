@@ -8,16 +8,23 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use ids::WorkloadId;
 
+use super::accelerators::{Device, Devices, Pool, Slots};
+
 /// How often the head of a queue may be passed.
 pub const PASSES: u32 = 32;
 
-/// Cores and memory.
+/// How far behind somebody who waits for accelerators others are looked for.
+const LOOK_AHEAD: usize = 256;
+
+/// Cores, memory and accelerators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Amount {
     /// Thousandths of a core.
     pub cpu_milli: u64,
     /// Bytes.
     pub memory: u64,
+    /// Accelerators of each kind.
+    pub slots: Slots,
 }
 
 impl Amount {
@@ -25,6 +32,7 @@ impl Amount {
         Self {
             cpu_milli: self.cpu_milli.saturating_add(other.cpu_milli),
             memory: self.memory.saturating_add(other.memory),
+            slots: std::array::from_fn(|at| self.slots[at].saturating_add(other.slots[at])),
         }
     }
 
@@ -32,12 +40,16 @@ impl Amount {
         Self {
             cpu_milli: self.cpu_milli.saturating_sub(other.cpu_milli),
             memory: self.memory.saturating_sub(other.memory),
+            slots: std::array::from_fn(|at| self.slots[at].saturating_sub(other.slots[at])),
         }
     }
 
-    /// Whether both numbers are at most those of `other`.
+    /// Whether all numbers are at most those of `other`.
     pub fn within(self, other: Self) -> bool {
-        self.cpu_milli <= other.cpu_milli && self.memory <= other.memory
+        let fewer = self.slots.iter().zip(other.slots);
+        self.cpu_milli <= other.cpu_milli
+            && self.memory <= other.memory
+            && fewer.into_iter().all(|(own, other)| *own <= other)
     }
 
     /// At most `limit` of each.
@@ -46,6 +58,7 @@ impl Amount {
         Self {
             cpu_milli: self.cpu_milli.min(limit.cpu_milli),
             memory: self.memory.min(limit.memory),
+            slots: std::array::from_fn(|at| self.slots[at].min(limit.slots[at])),
         }
     }
 }
@@ -79,6 +92,8 @@ pub enum Why {
     Cpu,
     /// The memory is taken.
     Memory,
+    /// The accelerators are taken.
+    Accelerator,
     /// Others come first.
     Line,
     /// Members of its gang are missing.
@@ -91,6 +106,7 @@ impl Why {
         match self {
             Self::Cpu => "WAITING_FOR_CPU",
             Self::Memory => "WAITING_FOR_MEMORY",
+            Self::Accelerator => "WAITING_FOR_ACCELERATOR",
             Self::Line => "WAITING_IN_LINE",
             Self::Gang => "WAITING_FOR_GANG",
         }
@@ -105,12 +121,21 @@ struct Entry {
     passed: u32,
 }
 
+/// What something that runs has.
+#[derive(Debug)]
+struct Held {
+    amount: Amount,
+    gang: Option<(String, String)>,
+    devices: Vec<Device>,
+}
+
 /// The queues and what is taken.
 #[derive(Debug)]
 pub struct Scheduler {
     capacity: Amount,
     used: Amount,
-    held: HashMap<WorkloadId, (Amount, Option<(String, String)>)>,
+    held: HashMap<WorkloadId, Held>,
+    devices: Devices,
     queues: BTreeMap<String, VecDeque<Entry>>,
     gangs: HashMap<(String, String), usize>,
     /// Where to find who waits: the numbers of the entries.
@@ -121,10 +146,15 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// An idle node.
-    pub fn new(capacity: Amount) -> Self {
+    /// An idle node; its accelerators are those of the pools.
+    pub fn new(capacity: Amount, pools: Vec<Pool>) -> Self {
+        let devices = Devices::new(pools);
         Self {
-            capacity,
+            capacity: Amount {
+                slots: devices.totals(),
+                ..capacity
+            },
+            devices,
             used: Amount::default(),
             held: HashMap::new(),
             queues: BTreeMap::new(),
@@ -138,6 +168,16 @@ impl Scheduler {
     /// What the node has.
     pub fn capacity(&self) -> Amount {
         self.capacity
+    }
+
+    /// The accelerators that it has.
+    pub fn pools(&self) -> &[Pool] {
+        self.devices.pools()
+    }
+
+    /// The accelerators that something has.
+    pub fn devices(&self, id: &WorkloadId) -> &[Device] {
+        self.held.get(id).map_or(&[], |held| &held.devices)
     }
 
     /// What is taken.
@@ -160,16 +200,36 @@ impl Scheduler {
         admitted
     }
 
-    /// Counts something that already runs, even above the capacity.
+    /// Gives something what it asks for; the first free accelerators, of which there must be enough.
     pub fn hold(&mut self, ask: &Ask) {
+        self.release(&ask.id);
+        let devices = self.devices.take(ask.amount.slots);
+        self.keep(ask, ask.amount, devices);
+    }
+
+    /// Counts something that already runs with these accelerators, even above the capacity.
+    pub fn hold_again(&mut self, ask: &Ask, devices: &[Device]) {
+        self.release(&ask.id);
+        let (slots, devices) = self.devices.take_these(devices);
+        let amount = Amount {
+            slots,
+            ..ask.amount
+        };
+        self.keep(ask, amount, devices);
+    }
+
+    fn keep(&mut self, ask: &Ask, amount: Amount, devices: Vec<Device>) {
         let gang = gang_key(ask);
         if let Some(gang) = &gang {
             *self.gangs.entry(gang.clone()).or_default() += 1;
         }
-        if let Some((old, _)) = self.held.insert(ask.id.clone(), (ask.amount, gang)) {
-            self.used = self.used.minus(old);
-        }
-        self.used = self.used.plus(ask.amount);
+        let held = Held {
+            amount,
+            gang,
+            devices,
+        };
+        self.held.insert(ask.id.clone(), held);
+        self.used = self.used.plus(amount);
     }
 
     /// Puts something at the end of its namespace's queue.
@@ -202,11 +262,12 @@ impl Scheduler {
 
     /// Gives back what something held.
     pub fn release(&mut self, id: &WorkloadId) {
-        let Some((amount, gang)) = self.held.remove(id) else {
+        let Some(held) = self.held.remove(id) else {
             return;
         };
-        self.used = self.used.minus(amount);
-        let Some(gang) = gang else { return };
+        self.used = self.used.minus(held.amount);
+        self.devices.give_back(&held.devices);
+        let Some(gang) = held.gang else { return };
         if let Some(count) = self.gangs.get_mut(&gang) {
             *count -= 1;
             if *count == 0 {
@@ -238,10 +299,8 @@ impl Scheduler {
                 }
                 seen.push(&gang.name);
                 let members = self.members(namespace, gang);
-                let sum = members
-                    .iter()
-                    .fold(Amount::default(), |sum, ask| sum.plus(ask.amount));
-                if members.len() >= gang.minimum as usize && !sum.within(self.capacity) {
+                if members.len() >= gang.minimum as usize && !needs(&members).within(self.capacity)
+                {
                     found.extend(members.into_iter().cloned());
                 }
             }
@@ -310,6 +369,8 @@ impl Scheduler {
             Why::Cpu
         } else if after.memory > self.capacity.memory {
             Why::Memory
+        } else if !after.within(self.capacity) {
+            Why::Accelerator
         } else if first && ask.gang.is_some() {
             Why::Cpu
         } else {
@@ -363,21 +424,49 @@ impl Scheduler {
         after.chain(before).map(String::as_str).collect()
     }
 
-    /// What a namespace would start next: a single workload or a whole gang.
+    /// What a namespace would start next: a single workload or a whole gang. What waits for accelerators lets those
+    /// pass that want none: they cannot take what it waits for.
     fn head(&self, namespace: &str) -> Option<Vec<&Ask>> {
+        let mut first = None;
+        let mut looked = 0;
         for entry in self.queues.get(namespace)? {
-            let Some(gang) = &entry.ask.gang else {
-                return Some(vec![&entry.ask]);
+            let Some(unit) = self.unit(namespace, &entry.ask) else {
+                continue;
             };
-            if self.gang_runs(&entry.ask) {
-                return Some(vec![&entry.ask]);
+            let slots = needs(&unit).slots;
+            let passes = first.is_none() || slots == Slots::default();
+            if passes && self.has_free(slots) {
+                return Some(unit);
             }
-            let members = self.members(namespace, gang);
-            if members.len() >= gang.minimum as usize {
-                return Some(members);
+            first.get_or_insert(unit);
+            looked += 1;
+            if looked == LOOK_AHEAD {
+                break;
             }
         }
-        None
+        first
+    }
+
+    /// Who starts together with somebody; none when members of its gang are missing.
+    fn unit<'a>(&'a self, namespace: &str, ask: &'a Ask) -> Option<Vec<&'a Ask>> {
+        let Some(gang) = &ask.gang else {
+            return Some(vec![ask]);
+        };
+        if self.gang_runs(ask) {
+            return Some(vec![ask]);
+        }
+        let members = self.members(namespace, gang);
+        (members.len() >= gang.minimum as usize).then_some(members)
+    }
+
+    /// Whether there are enough accelerators, whatever else is short.
+    fn has_free(&self, slots: Slots) -> bool {
+        let wanted = self.used.slots.iter().zip(slots);
+        let mut after = wanted.map(|(used, more)| used.saturating_add(more));
+        self.capacity
+            .slots
+            .iter()
+            .all(|there| after.next().is_none_or(|count| count <= *there))
     }
 
     fn admit_one(&mut self) -> Option<Vec<Ask>> {
@@ -387,10 +476,6 @@ impl Scheduler {
             .filter_map(|name| self.head(name))
             .map(|unit| unit.into_iter().cloned().collect())
             .collect();
-        let needs = |unit: &[Ask]| {
-            unit.iter()
-                .fold(Amount::default(), |sum, ask| sum.plus(ask.amount))
-        };
         // The one that was passed too often goes first, or nothing does.
         let overdue = heads
             .iter()
@@ -433,6 +518,12 @@ impl Scheduler {
             entry.passed += 1;
         }
     }
+}
+
+/// What a unit needs in all.
+fn needs<A: std::borrow::Borrow<Ask>>(unit: &[A]) -> Amount {
+    let amounts = unit.iter().map(|ask| ask.borrow().amount);
+    amounts.fold(Amount::default(), Amount::plus)
 }
 
 fn gang_key(ask: &Ask) -> Option<(String, String)> {

@@ -1,5 +1,6 @@
 //! Pure rules: states, admission, quantities, images, names of what workloads use.
 
+pub mod accelerators;
 pub mod admission;
 pub mod bundle;
 pub mod field_path;

@@ -104,6 +104,7 @@ impl Store {
             record.admitted_at,
             record.started_at,
             record.version,
+            devices(record),
         ];
         self.db
             .write(move |conn| {
@@ -342,7 +343,17 @@ fn update_args(record: &Record) -> Vec<::sql::Value> {
         record.ended_at,
         i64::try_from(record.log_bytes).unwrap_or(i64::MAX),
         record.version,
+        devices(record),
     ]
+}
+
+fn devices(record: &Record) -> String {
+    let lines: Vec<String> = record
+        .accelerators
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    lines.join("\n")
 }
 
 /// On a server, another runner may have taken the node; the lock on the data directory covers a file.

@@ -9,6 +9,7 @@ use ids::WorkloadId;
 use prost::Message as _;
 use sql::{FromRow, Row};
 
+use crate::domain::accelerators::Device;
 use crate::domain::state::State;
 
 /// A workload as it is stored.
@@ -30,6 +31,8 @@ pub struct Record {
     pub message: String,
     /// What ran differently from what was asked.
     pub notes: Vec<String>,
+    /// The accelerators that it has, or had.
+    pub accelerators: Vec<Device>,
     /// What was asked, without program and inputs.
     pub spec: Arc<WorkloadSpec>,
     /// Its result.
@@ -54,6 +57,7 @@ impl FromRow for Record {
         let spec: Vec<u8> = row.get("spec")?;
         let result: Option<Vec<u8>> = row.get("result")?;
         let notes: String = row.get("notes")?;
+        let accelerators: String = row.get("accelerators")?;
         let log_bytes: i64 = row.get("log_bytes")?;
         Ok(Self {
             id: row.get("id")?,
@@ -65,6 +69,7 @@ impl FromRow for Record {
             reason: row.get("reason")?,
             message: row.get("message")?,
             notes: notes.lines().map(str::to_owned).collect(),
+            accelerators: accelerators.lines().filter_map(Device::parse).collect(),
             spec: Arc::new(
                 WorkloadSpec::decode(spec.as_slice())
                     .map_err(|error| sql::Error::corrupt("spec", error))?,

@@ -1,13 +1,13 @@
 //! Every statement.
 
 /// Inserts a workload unless its id is known or must not start.
-pub(crate) const INSERT: &str = "INSERT INTO workloads (id, node_id, namespace, owner, state, reason, message, notes, spec, request, boot_id, deleting, created_at, admitted_at, started_at, log_bytes, version) \
-     SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT), CAST($6 AS TEXT), CAST($7 AS TEXT), CAST($8 AS TEXT), $9, $10, CAST($11 AS TEXT), FALSE, CAST($12 AS BIGINT), CAST($13 AS BIGINT), CAST($14 AS BIGINT), 0, CAST($15 AS BIGINT) \
+pub(crate) const INSERT: &str = "INSERT INTO workloads (id, node_id, namespace, owner, state, reason, message, notes, spec, request, boot_id, deleting, created_at, admitted_at, started_at, log_bytes, version, accelerators) \
+     SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT), CAST($6 AS TEXT), CAST($7 AS TEXT), CAST($8 AS TEXT), $9, $10, CAST($11 AS TEXT), FALSE, CAST($12 AS BIGINT), CAST($13 AS BIGINT), CAST($14 AS BIGINT), 0, CAST($15 AS BIGINT), CAST($16 AS TEXT) \
      WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE id = $1) \
      ON CONFLICT (id) DO NOTHING";
 /// Changes what may change, unless a later change is already there.
 pub(crate) const UPDATE: &str = "UPDATE workloads SET state = $2, reason = $3, message = $4, notes = $5, result = $6, boot_id = $7, deleting = $8, \
-     admitted_at = $9, started_at = $10, ended_at = $11, log_bytes = $12, version = $13, \
+     admitted_at = $9, started_at = $10, ended_at = $11, log_bytes = $12, version = $13, accelerators = $14, \
      request = CASE WHEN CAST($11 AS BIGINT) IS NULL THEN request ELSE NULL END \
      WHERE id = $1 AND version < $13";
 pub(crate) const GET: &str = "SELECT * FROM workloads WHERE id = $1";

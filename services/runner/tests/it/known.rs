@@ -127,6 +127,7 @@ async fn commit_unseen(runner: &Fixture, dir: &TempDir, id: &str, line: &str) {
         reason: String::new(),
         message: String::new(),
         notes: Vec::new(),
+        accelerators: Vec::new(),
         spec: Arc::new(pb::WorkloadSpec::default()),
         result: None,
         boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")

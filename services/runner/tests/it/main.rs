@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
+mod accelerators;
 mod admission;
 mod api;
 mod environments;

@@ -128,6 +128,10 @@ impl Server {
             .args(["--set", &format!("runner.agent={}", agent().display())])
             .stdout(Stdio::null())
             .process_group(0);
+        let settings = dir.join("runner.toml");
+        if settings.exists() {
+            command.arg("--config").arg(settings);
+        }
         match abort {
             Some(point) => command.env("FLUMINA_ABORT", point).stderr(Stdio::null()),
             None => command.env_remove("FLUMINA_ABORT"),

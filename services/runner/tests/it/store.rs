@@ -47,6 +47,7 @@ fn record(id: &str, owner: &str, at: i64) -> Record {
         reason: "R".to_owned(),
         message: "m".to_owned(),
         notes: vec!["one".to_owned(), "two".to_owned()],
+        accelerators: Vec::new(),
         spec: Arc::new(WorkloadSpec::default()),
         result: None,
         boot_id: "b".to_owned(),

@@ -126,9 +126,12 @@ pub(crate) fn reason(status: &tonic::Status) -> String {
     details.error_info().unwrap().reason.clone()
 }
 
-/// Files below a directory in which a text stands.
+/// Files below a directory in which a text stands; programs are ours, this one among them.
 fn files_with(text: &str, dir: &Path) -> String {
-    let found = Command::new("grep").args(["-rla", text]).arg(dir).output();
+    let found = Command::new("grep")
+        .args(["-rla", "--exclude-dir=bin", text])
+        .arg(dir)
+        .output();
     String::from_utf8(found.unwrap().stdout).unwrap()
 }
 

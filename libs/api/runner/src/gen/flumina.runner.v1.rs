@@ -233,10 +233,10 @@ pub struct Resources {
     /// Resident memory above which the program is ended.
     #[prost(string, tag = "4")]
     pub memory_limit: ::prost::alloc::string::String,
-    /// The accelerator's resource name, such as `nvidia.com/gpu`.
+    /// The accelerator's resource name, such as `nvidia.com/gpu`; empty for any GPU when there is a count.
     #[prost(string, tag = "5")]
     pub accelerator_type: ::prost::alloc::string::String,
-    /// How many accelerators.
+    /// How many accelerators; empty for none.
     #[prost(string, tag = "6")]
     pub accelerator_count: ::prost::alloc::string::String,
 }
@@ -345,6 +345,9 @@ pub struct Workload {
     /// Size of the log so far, in bytes; exact once the workload ended.
     #[prost(uint64, tag = "15")]
     pub log_bytes: u64,
+    /// The accelerators that it has, or had, each as its type and its id: `nvidia.com/gpu 0`.
+    #[prost(string, repeated, tag = "16")]
+    pub accelerators: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Asks for a workload.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -532,7 +535,7 @@ impl RestartPolicy {
 pub enum State {
     /// Not set.
     Unspecified = 0,
-    /// It waits for cores, memory or its gang.
+    /// It waits for cores, memory, accelerators or its gang.
     Queued = 1,
     /// Its Python environment is being built.
     Preparing = 2,

@@ -8,17 +8,72 @@ fn ask(number: usize, namespace: &str, cpu_milli: u64) -> Ask {
         namespace: namespace.to_owned(),
         amount: Amount {
             cpu_milli,
-            memory: 0,
+            ..Amount::default()
         },
         gang: None,
     }
 }
 
 fn cores(count: u64) -> Scheduler {
-    Scheduler::new(Amount {
+    node(count, &[])
+}
+
+fn node(count: u64, devices: &[&str]) -> Scheduler {
+    let pool = Pool {
+        kind: "gpu".to_owned(),
+        ids: devices.iter().map(|&id| id.to_owned()).collect(),
+    };
+    let capacity = Amount {
         cpu_milli: count * 1000,
         memory: 1 << 30,
-    })
+        ..Amount::default()
+    };
+    Scheduler::new(capacity, vec![pool])
+}
+
+fn with_devices(number: usize, count: u32) -> Ask {
+    let mut ask = ask(number, "a", 1000);
+    ask.amount.slots[0] = count;
+    ask
+}
+
+#[test]
+fn devices_are_held_by_one_at_a_time_and_others_wait_for_them() {
+    let mut scheduler = node(8, &["0", "1", "2"]);
+    assert!(scheduler.admit_now(&with_devices(0, 2)));
+    assert!(!scheduler.admit_now(&with_devices(1, 2)));
+    scheduler.push(with_devices(1, 2));
+    assert_eq!(ids(&scheduler.admit()), [] as [&str; 0]);
+    let waiting = "w1".parse().unwrap();
+    assert_eq!(
+        scheduler.position("a", &waiting),
+        Some((1, Why::Accelerator))
+    );
+    let has = |scheduler: &Scheduler, number: usize| {
+        let id = format!("w{number}").parse().unwrap();
+        let devices = scheduler.devices(&id).iter();
+        devices.map(|device| device.id.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(has(&scheduler, 0), ["0", "1"]);
+    // Those that want none of what it waits for do not wait behind it; those that do, do.
+    scheduler.push(with_devices(2, 1));
+    scheduler.push(ask(3, "a", 1000));
+    assert_eq!(ids(&scheduler.admit()), ["w3"]);
+    scheduler.release(&"w0".parse().unwrap());
+    assert_eq!(ids(&scheduler.admit()), ["w1", "w2"]);
+    assert_eq!(has(&scheduler, 1), ["0", "1"]);
+    assert_eq!(has(&scheduler, 2), ["2"]);
+
+    // After a restart: what runs keeps its devices, whatever it would get now.
+    let mut again = node(8, &["0", "1", "2"]);
+    let kept = [
+        Device::parse("gpu 1").unwrap(),
+        Device::parse("gpu 9").unwrap(),
+    ];
+    again.hold_again(&with_devices(5, 2), &kept);
+    assert!(again.admit_now(&with_devices(6, 2)));
+    assert_eq!(has(&again, 6), ["0", "2"]);
+    assert!(!again.admit_now(&with_devices(7, 1)));
 }
 
 fn ids(asks: &[Ask]) -> Vec<&str> {
