@@ -283,7 +283,7 @@ pub(crate) enum Run {
         #[arg(long, default_value_t = 0, requires = "task")]
         attempt: i32,
     },
-    /// Stop a run
+    /// Stop a run; a second time, its exit tasks too
     Terminate {
         /// The run's id
         run: String,

@@ -49,7 +49,7 @@ pub fn step(
         }
         Event::CacheLookedUp { task, answer } => engine.cache_looked_up(task, answer)?,
         Event::Timer => engine.timer()?,
-        Event::Terminate { reason } => engine.terminate(reason)?,
+        Event::Terminate { reason, exit_tasks } => engine.terminate(reason, exit_tasks)?,
     }
     engine.drain()?;
     Ok(engine.finish())
@@ -87,26 +87,41 @@ impl Engine<'_> {
         }
     }
 
-    fn terminate(&mut self, reason: String) -> Result<(), StepError> {
+    fn terminate(&mut self, reason: String, exit_tasks: bool) -> Result<(), StepError> {
         self.stop_run(Cancel {
             reason,
             at: self.now,
             overdue: false,
+            exit_tasks,
         })
     }
 
     /// Stops a run, once. Exit tasks, which wait for ends of any kind, are left alone with all that is inside them: they
-    /// start when what they wait for has been stopped, unless that never began.
+    /// start when what they wait for has been stopped, unless that never began. Only who asks again stops them too.
     pub(super) fn stop_run(&mut self, cancel: Cancel) -> Result<(), StepError> {
         let run = &mut self.state.run;
-        if run.status.ended() || run.body.cancel.is_some() {
+        if run.status.ended() {
             return Ok(());
         }
-        run.body.cancel = Some(cancel);
-        if run.status == RunStatus::Pending {
-            return self.end_run_stopped();
+        let everything = cancel.exit_tasks;
+        match &mut run.body.cancel {
+            Some(known) if known.exit_tasks || !everything => return Ok(()),
+            Some(known) => {
+                known.exit_tasks = true;
+                self.outcome.changes.run = true;
+            }
+            none => {
+                *none = Some(cancel);
+                if run.status == RunStatus::Pending {
+                    return self.end_run_stopped();
+                }
+                self.act_run(RunAction::Cancel)?;
+            }
         }
-        self.act_run(RunAction::Cancel)?;
+        self.stop_tasks(everything)
+    }
+
+    fn stop_tasks(&mut self, exit_tasks: bool) -> Result<(), StepError> {
         let mut spared: HashSet<TaskId> = HashSet::new();
         let mut stopped = Vec::new();
         // Groups come before their tasks.
@@ -117,14 +132,17 @@ impl Engine<'_> {
             .filter(|task| !task.status.ended())
         {
             let inside = task.parent.is_some_and(|parent| spared.contains(&parent));
-            if inside || self.state.any_end(task) {
+            if !exit_tasks && (inside || self.state.any_end(task)) {
                 spared.insert(task.id);
-            } else {
+            } else if task.status != TaskStatus::Canceling {
                 stopped.push(task.id);
             }
         }
         for id in stopped {
-            self.cancel(id)?;
+            // A group that a retry of the run reset ends with all that is inside it.
+            if !self.state.task(id)?.status.ended() {
+                self.cancel(id)?;
+            }
         }
         Ok(())
     }
@@ -299,6 +317,9 @@ impl Engine<'_> {
             }
         }
         *counts.entry(after).or_default() += 1;
+        if before == TaskStatus::Pending && after.ended() {
+            self.end_inside(id)?;
+        }
         Ok(())
     }
 

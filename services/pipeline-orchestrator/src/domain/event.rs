@@ -45,6 +45,8 @@ pub enum Event {
     Terminate {
         /// Why, for people.
         reason: String,
+        /// Whether exit tasks are to end too.
+        exit_tasks: bool,
     },
 }
 

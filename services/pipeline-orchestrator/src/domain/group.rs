@@ -164,10 +164,17 @@ impl Engine<'_> {
         group.unended -= 1;
         let (unended, loops) = (group.unended, group.iterations.is_some());
         debug_assert!(status.ended(), "task {id} has not ended");
+        if self.state.task(parent)?.status.ended() {
+            // It ended before its tasks, without having been opened again.
+            return self.waiting_iteration(parent).map(drop);
+        }
         if status == TaskStatus::Failed {
             self.stop_group(parent, id)?;
         }
-        if loops {
+        if loops && status == TaskStatus::Skipped {
+            // It never had a turn to hand on.
+            self.waiting_iteration(parent)?;
+        } else if loops {
             self.next_iteration(parent)?;
         } else {
             self.tell_dependents(parent, id, status, &name)?;

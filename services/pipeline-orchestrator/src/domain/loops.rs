@@ -115,7 +115,7 @@ impl Engine<'_> {
     }
 
     /// The first iteration that waits for its turn; iterations before it are not looked at again.
-    fn waiting_iteration(&mut self, parent: TaskId) -> Result<Option<usize>, StepError> {
+    pub(super) fn waiting_iteration(&mut self, parent: TaskId) -> Result<Option<usize>, StepError> {
         let group = self.state.group(parent)?;
         let Some(iterations) = &group.iterations else {
             return Ok(None);
@@ -153,9 +153,12 @@ impl Engine<'_> {
             let child = self.iteration(id, at, kind)?;
             self.state.group_mut(id)?.children.push(child);
         }
+        // Those that are skipped now are still to be settled.
+        let mut skipped = 0;
         for at in count..there {
             let child = self.state.group(id)?.children[at];
             if self.state.task(child)?.status == TaskStatus::Pending {
+                skipped += 1;
                 let message = "the loop has fewer items than before".to_owned();
                 self.act_because(child, super::status::TaskAction::Skip, "NO_ITEM", message)?;
             }
@@ -168,8 +171,6 @@ impl Engine<'_> {
         };
         let group = self.state.group(id)?;
         let done = group.children.iter().filter(ended).count();
-        // Those that were just skipped are still to be settled.
-        let skipped = there.saturating_sub(count);
         let group = self.state.group_mut(id)?;
         group.unended = group.children.len() - done + skipped;
         group.iterations = Some(Iterations { items, next: 0 });
@@ -199,13 +200,15 @@ impl Engine<'_> {
 
 /// The group of a loop that was opened, from its rows.
 pub(super) fn rebuild(state: &RunState, task: &Task, ids: Vec<TaskId>) -> Result<Group, StepError> {
-    let items = if task.status.ended() {
-        ItemList::Artifacts(Vec::new())
-    } else {
+    // One that was reset is given its items when it is opened again, and those of before may have been no list at all.
+    let open = matches!(task.status, TaskStatus::Running | TaskStatus::Canceling);
+    let items = if open {
         items(state, task).map_err(|error| StepError::Inconsistent(error.to_string()))?
+    } else {
+        ItemList::Artifacts(Vec::new())
     };
     // Those that lost their item when the run was retried stay.
-    if !task.status.ended() && items.len() > ids.len() {
+    if open && items.len() > ids.len() {
         return Err(missing("iterations of loop", task.label()));
     }
     let mut group = Group::new(Arc::new(Shape::default()), ids);

@@ -8,7 +8,7 @@
 //! It is PENDING until `Start`, then RUNNING. It ends SUCCEEDED or FAILED as its root task does. `Terminate` makes it
 //! CANCELING: what waits is canceled, what runs is asked to stop; when the last task has ended it is CANCELED, whatever the
 //! tasks made of it meanwhile. A run that had not started is CANCELED at once. Exit tasks are spared: they start when what
-//! they follow was stopped, unless that never began. A run that takes longer than its limit is stopped in the same way and
+//! they follow was stopped, unless that never began; a second `Terminate` stops them too. A run that takes longer than its limit is stopped in the same way and
 //! ends FAILED. A run that ended without success may be PENDING again: then `Start` resets what did not succeed, and what
 //! follows on that, and goes on with the rest as it is.
 //!

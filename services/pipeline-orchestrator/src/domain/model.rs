@@ -87,6 +87,9 @@ pub struct Cancel {
     /// Whether nobody asked: the run took longer than its limit, so it ends FAILED.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub overdue: bool,
+    /// Whether it was asked again while the run was being stopped: exit tasks are stopped too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exit_tasks: bool,
 }
 
 /// A state and when it was entered.

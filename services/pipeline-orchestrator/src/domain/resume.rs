@@ -98,6 +98,36 @@ impl Engine<'_> {
         Ok(())
     }
 
+    /// Ends what is inside a group that ends without having been opened again: its condition is false this time, say, or
+    /// something before it failed.
+    pub(super) fn end_inside(&mut self, id: TaskId) -> Result<(), StepError> {
+        let Some(group) = self.state.groups.get(&id) else {
+            return Ok(());
+        };
+        let children = group.children.clone();
+        let task = self.state.task(id)?;
+        let (action, reason, message) = match task.status {
+            TaskStatus::Canceled | TaskStatus::Skipped => {
+                let body = &task.body;
+                let action = match task.status {
+                    TaskStatus::Canceled => TaskAction::End,
+                    _ => TaskAction::Skip,
+                };
+                (action, body.reason.clone(), body.message.clone())
+            }
+            _ => {
+                let message = format!("not started because `{}` failed", task.label());
+                (TaskAction::Skip, "UPSTREAM_FAILED".to_owned(), message)
+            }
+        };
+        for child in children {
+            if !self.state.task(child)?.status.ended() {
+                self.act_because(child, action, &reason, message.clone())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Starts what may start in a group whose tasks are there.
     pub(super) fn reopen_group(&mut self, id: TaskId) -> Result<(), StepError> {
         let group = self.state.group(id)?;

@@ -58,6 +58,7 @@ impl Engine<'_> {
                 ),
                 at: self.now,
                 overdue: true,
+                exit_tasks: false,
             })?;
         }
         while let Some((at, id)) = self.state.waits.first().copied() {

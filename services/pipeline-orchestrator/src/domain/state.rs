@@ -15,7 +15,7 @@ use super::loops::{self, Iterations};
 use super::model::{Artifact, Run, Task};
 use super::recursion;
 use super::size::planned;
-use super::status::{TaskKind, TaskStatus};
+use super::status::{RunStatus, TaskKind, TaskStatus};
 
 /// How many tasks a run may have, inner ones included.
 pub const MAX_TASKS: u64 = 100_000;
@@ -364,7 +364,15 @@ impl RunState {
         let left = expected.saturating_sub(self.tasks.len() as u64);
         // Any of the tasks to come may be an importer, which takes a second one.
         let left = usize::try_from(left.saturating_mul(2)).unwrap_or(usize::MAX);
-        left.saturating_add(self.open_importers)
+        // A run that is retried may bring in again what any of its importers did.
+        let importers = match self.run.status {
+            RunStatus::Pending => {
+                let all = self.tasks.values();
+                all.filter(|task| task.kind == TaskKind::Importer).count()
+            }
+            _ => self.open_importers,
+        };
+        left.saturating_add(importers)
     }
 
     pub(super) fn task(&self, id: TaskId) -> Result<&Task, StepError> {

@@ -74,6 +74,7 @@ impl FromRow for RunRecord {
                 reason: row.get("cancel_reason")?,
                 at,
                 overdue: false,
+                exit_tasks: row.get("cancel_exit_tasks")?,
             }),
             None => None,
         };

@@ -39,7 +39,7 @@ macro_rules! run_columns {
          runs.pipeline_id, runs.pipeline_version_id, runs.inline, runs.spec_hash, runs.pipeline_name, \
          runs.pipeline_root, runs.requested_root, runs.service_account, runs.recurring_run_id, runs.created_at, \
          runs.scheduled_at, runs.finished_at, runs.version, runs.body, runs.cancel_requested_at, \
-         runs.cancel_reason, runs.deleting, runs.keep_artifacts"
+         runs.cancel_reason, runs.cancel_exit_tasks, runs.deleting, runs.keep_artifacts"
     };
 }
 
@@ -158,16 +158,18 @@ statements! {
     SET_RUN_STORAGE = "UPDATE runs SET storage_state = $2 WHERE id = $1 AND NOT deleting";
     ARCHIVE_RUNS_OF_EXPERIMENT =
         "UPDATE runs SET storage_state = 'ARCHIVED' WHERE experiment_id = $1 AND storage_state = 'AVAILABLE'";
-    /// A second request changes nothing; an ended run is not asked.
+    /// Who asks again, or asks while a run that took too long is being stopped, means its exit tasks too; an ended run is
+    /// not asked.
     REQUEST_CANCEL =
         "UPDATE runs SET state = 'CANCELING', \
+         cancel_exit_tasks = (cancel_requested_at > 0 OR status = 'CANCELING'), \
          cancel_reason = CASE WHEN cancel_requested_at = 0 THEN $3 ELSE cancel_reason END, \
          cancel_requested_at = CASE WHEN cancel_requested_at = 0 THEN $2 ELSE cancel_requested_at END \
          WHERE id = $1 AND NOT deleting AND status NOT IN ('SUCCEEDED', 'FAILED', 'CANCELED')";
     /// An ended run starts again unless somebody changed it meanwhile; what asked for its end is forgotten.
     RETRY_RUN =
         "UPDATE runs SET status = $3, state = $4, state_history = $5, finished_at = 0, version = $6, body = $7, \
-         cancel_requested_at = 0, cancel_reason = '' WHERE id = $1 AND version = $2 AND NOT deleting";
+         cancel_requested_at = 0, cancel_reason = '', cancel_exit_tasks = FALSE WHERE id = $1 AND version = $2 AND NOT deleting";
     REQUEST_DELETE =
         "UPDATE runs SET deleting = TRUE, keep_artifacts = $2 WHERE id = $1 AND NOT deleting";
     DELETE_RUN = "DELETE FROM runs WHERE id = $1 RETURNING spec_hash AS value";

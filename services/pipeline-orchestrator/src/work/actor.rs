@@ -254,6 +254,7 @@ impl<'e> Actor<'e> {
         let event = match cancel {
             Some(cancel) => Some(Event::Terminate {
                 reason: cancel.reason,
+                exit_tasks: cancel.exit_tasks,
             }),
             None if self.state.run.status == RunStatus::Pending => Some(Event::Start),
             None => None,
@@ -302,6 +303,7 @@ impl<'e> Actor<'e> {
             if let Some(cancel) = record.cancel {
                 events.push(Event::Terminate {
                     reason: cancel.reason,
+                    exit_tasks: cancel.exit_tasks,
                 });
             }
         }

@@ -262,6 +262,7 @@ fn a_task_that_waits_is_stopped_with_its_run() {
     answer(&mut bench, "first", running());
     bench.step(Event::Terminate {
         reason: "no need".into(),
+        exit_tasks: false,
     });
     assert_eq!(bench.get("first").status, TaskStatus::Canceled);
     assert_eq!(bench.state.run.status, RunStatus::Canceled);
@@ -345,4 +346,44 @@ fn entries_grow_old() {
     assert_eq!(entry.refusal(seconds(9), 0), None);
     assert_eq!(entry.refusal(seconds(10), 0), Some("has expired"));
     assert_eq!(Value::from(entry.key), json!(question(&bench, "first").1));
+}
+
+#[test]
+fn a_retried_run_keeps_hits_and_asks_again_for_what_failed() {
+    let mut bench = Bench::started(chain(), json!({}));
+    answer(&mut bench, "first", hit("7", artifact(1, "aa")));
+    answer(&mut bench, "second", miss());
+    bench.fail("second");
+    let first = bench.get("first").clone();
+    bench.retry();
+    assert_eq!(bench.get("first"), &first);
+    assert!(!open_attempt(&bench, "second"), "it asks before it runs");
+    // Another run made it meanwhile.
+    answer(&mut bench, "second", hit("8", artifact(2, "bb")));
+    let second = bench.get("second");
+    assert_eq!(second.status, TaskStatus::Cached);
+    assert_eq!(second.body.attempts.len(), 1, "that of before the retry");
+    assert_eq!(bench.state.run.status, RunStatus::Succeeded);
+}
+
+#[test]
+fn a_retried_task_leads_again_and_its_row_is_written_again() {
+    let mut bench = Bench::started(chain(), json!({}));
+    answer(&mut bench, "first", miss());
+    let id = bench.get("first").id;
+    let failed = bench.fail("first");
+    assert_eq!(failed.changes.cache, [id]);
+    bench.retry();
+    bench.restart();
+    let led = answer(&mut bench, "first", miss());
+    assert_eq!(led.changes.cache, [id]);
+    assert!(matches!(
+        &led.effects[..],
+        [Effect::Launch { attempt: 2, .. }]
+    ));
+    assert_eq!(bench.succeed("first").changes.cache, [id]);
+}
+
+fn open_attempt(bench: &Bench, path: &str) -> bool {
+    bench.get(path).open_attempt().is_some()
 }

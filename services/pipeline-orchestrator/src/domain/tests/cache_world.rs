@@ -154,6 +154,7 @@ impl World {
                 run,
                 Event::Terminate {
                     reason: "no need".to_owned(),
+                    exit_tasks: false,
                 },
             ),
         }

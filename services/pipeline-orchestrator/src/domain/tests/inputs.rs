@@ -494,6 +494,7 @@ fn an_importer_that_waits_for_an_answer_can_be_stopped() {
     let mut bench = Bench::started(importing(false, uri), json!({"uri": "u"}));
     bench.step(Event::Terminate {
         reason: "enough".into(),
+        exit_tasks: false,
     });
     assert_eq!(
         bench.statuses(),

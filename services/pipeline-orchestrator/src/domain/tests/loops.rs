@@ -355,6 +355,7 @@ fn a_loop_that_is_stopped_ends() {
     let mut bench = Bench::started(plan, json!({"xs": [1, 2]}));
     bench.step(Event::Terminate {
         reason: "test".into(),
+        exit_tasks: false,
     });
     bench.end("each[0]/t", WorkloadState::Stopped(None));
     assert_eq!(bench.state.run.status, RunStatus::Canceled);

@@ -1,5 +1,6 @@
 //! The engine against examples, against a reference model, and against a count of its work.
 
+mod anew;
 mod build;
 mod cache;
 mod cache_world;
@@ -15,4 +16,5 @@ mod resume;
 mod retries;
 mod rows;
 mod rules;
+mod values;
 mod work;

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use pipeline_spec::plan::{
     ArtifactSource, Body, Component, Executor, Importer, ImporterUri, OutputSelector,
-    ParameterType, ParameterValue, Plan,
+    ParameterType, ParameterValue, Plan, Retry,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::build::*;
-use super::reference::{Condition, Items, ItemsFrom, Kind, Node, Reference, item, join};
+use super::reference::{Condition, Items, ItemsFrom, Kind, Node, Reference, Retries, item, join};
 
 pub(super) fn nodes() -> impl proptest::strategy::Strategy<Value = Vec<Node>> {
     let leaf = prop_oneof![
@@ -47,23 +47,32 @@ fn condition() -> impl proptest::strategy::Strategy<Value = Condition> {
     ]
 }
 
+fn retries() -> impl proptest::strategy::Strategy<Value = Option<Retries>> {
+    let some = (0..3_u32, any::<bool>()).prop_map(|(most, pause)| Retries { most, pause });
+    prop::option::weighted(0.3, some)
+}
+
 fn group(
     kind: impl proptest::strategy::Strategy<Value = Kind>,
     least: usize,
 ) -> impl proptest::strategy::Strategy<Value = Vec<Node>> {
-    let member = (kind, any::<u8>(), condition(), prop::bool::weighted(0.2));
+    let any_end = prop::bool::weighted(0.2);
+    let member = (kind, any::<u8>(), condition(), any_end, retries());
     prop::collection::vec(member, least..6).prop_map(|members| {
-        let node =
-            |(at, (kind, mask, condition, any_end)): (usize, (Kind, u8, Condition, bool))| {
-                let imports = matches!(kind, Kind::Importer);
-                Node {
-                    kind,
-                    after: (0..at).filter(|on| mask >> on & 1 == 1).collect(),
-                    // The validator refuses it.
-                    condition: if imports { Condition::None } else { condition },
-                    any_end,
-                }
-            };
+        let node = |(at, (kind, mask, condition, any_end, retry)): (
+            usize,
+            (Kind, u8, Condition, bool, Option<Retries>),
+        )| {
+            let imports = matches!(kind, Kind::Importer);
+            Node {
+                kind,
+                after: (0..at).filter(|on| mask >> on & 1 == 1).collect(),
+                // The validator refuses it.
+                condition: if imports { Condition::None } else { condition },
+                any_end,
+                retry,
+            }
+        };
         members.into_iter().enumerate().map(node).collect()
     })
 }
@@ -103,6 +112,12 @@ fn dag_of(
         let before: Vec<&str> = before.iter().map(String::as_str).collect();
         let mut task = task(&format!("t{at}"), &path, &before);
         set_trigger(node, &mut task);
+        task.retry = node.retry.map(|retries| Retry {
+            max_retries: retries.most,
+            backoff_ms: if retries.pause { 1_000 } else { 0 },
+            backoff_factor: 2.0,
+            backoff_max_ms: 60_000,
+        });
         let first = reference.first_text(&path).map(|on| format!("t{on}"));
         let component = match &node.kind {
             Kind::Program | Kind::Broken => {

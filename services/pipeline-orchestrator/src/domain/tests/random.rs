@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::build::*;
 use super::pipelines::{nodes, plan_of};
-use super::reference::{Ending, Node, Reference, digest, place};
+use super::reference::{Ending, Node, Reference, place};
+use super::values::digest;
 use crate::domain::*;
 
 /// A runner that starts programs when the test says so.
@@ -31,7 +32,12 @@ struct World {
     runner: Runner,
     /// Decides how attempts end.
     seed: u64,
+    /// How often the run ended without success and went on.
+    retries: usize,
 }
+
+/// How often a run goes on at most.
+const RETRIES: usize = 3;
 
 impl World {
     fn new(tasks: Vec<Node>, seed: u64) -> Self {
@@ -42,6 +48,7 @@ impl World {
             reference,
             runner: Runner::default(),
             seed,
+            retries: 0,
         };
         world.commit(Event::Start);
         world.reference.start();
@@ -217,16 +224,46 @@ impl World {
     }
 
     /// A commit whose effects nobody did: the service died right after it.
-    fn terminate(&mut self, crash: bool) {
+    fn terminate(&mut self, crash: bool, exit_tasks: bool) {
         let outcome = self.bench.step(Event::Terminate {
             reason: "test".into(),
+            exit_tasks,
         });
         if crash {
             self.restart()
         } else {
             self.perform(outcome.effects)
         }
-        self.reference.terminate();
+        self.reference.terminate(exit_tasks);
+    }
+
+    /// The next time that programs wait for comes, if any do.
+    fn wake(&mut self, crash: bool) {
+        let Some(at) = self.bench.state.wake_at() else {
+            assert_eq!(self.reference.waiting, BTreeSet::new());
+            return;
+        };
+        let tasks = self.bench.state.tasks();
+        let due = tasks.filter(|task| task.body.retry_at.is_some_and(|due| due <= at));
+        let due: Vec<String> = due.map(|task| task.path.clone()).collect();
+        if crash {
+            self.restart();
+        }
+        let outcome = self.bench.wake();
+        self.perform(outcome.effects);
+        due.iter().for_each(|path| self.reference.wake(path));
+    }
+
+    fn retry(&mut self) {
+        let failed = self.reference.run_ended()
+            && self.bench.state.run.status != RunStatus::Succeeded
+            && self.retries < RETRIES;
+        if failed {
+            self.retries += 1;
+            let effects = self.bench.retry();
+            self.perform(effects);
+            self.reference.retry();
+        }
     }
 
     fn act(&mut self, action: u8, choice: u16) {
@@ -253,7 +290,9 @@ impl World {
                     );
                 }
             }
-            145..147 => self.terminate(choice.is_multiple_of(2)),
+            145..147 => self.terminate(choice.is_multiple_of(2), choice % 8 < 3),
+            147..157 => self.wake(choice.is_multiple_of(3)),
+            157..160 => self.retry(),
             _ => assert_eq!(self.bench.step(Event::Start), Outcome::default()),
         }
         self.compare();
@@ -285,16 +324,31 @@ impl World {
         assert_eq!(counted as usize, expected.len());
     }
 
+    /// To the end, and on from there a few times.
     fn finish(&mut self) {
-        while !self.runner.open.is_empty() {
-            self.speak(0, false);
+        loop {
+            self.end();
+            self.judge();
+            if self.bench.state.run.status == RunStatus::Succeeded || self.retries == RETRIES {
+                return;
+            }
+            self.retry();
+            self.compare();
         }
-        self.compare();
-        assert!(
-            self.reference.run_ended(),
-            "the run hangs: {:?}",
-            self.bench.statuses()
-        );
+    }
+
+    fn end(&mut self) {
+        while !self.reference.run_ended() {
+            match self.runner.open.is_empty() {
+                true if self.bench.state.wake_at().is_some() => self.wake(false),
+                true => panic!("the run hangs: {:?}", self.bench.statuses()),
+                false => self.speak(0, false),
+            }
+            self.compare();
+        }
+    }
+
+    fn judge(&self) {
         let run = &self.bench.state.run;
         let expected = match self.reference.status[""] {
             TaskStatus::Succeeded => RunStatus::Succeeded,
@@ -302,12 +356,9 @@ impl World {
             _ => RunStatus::Canceled,
         };
         assert_eq!(run.status, expected);
-        let ends = self
-            .bench
-            .effects
-            .iter()
-            .filter(|effect| **effect == Effect::RunEnded);
-        assert_eq!(ends.count(), 1);
+        let effects = self.bench.effects.iter();
+        let ends = effects.filter(|effect| **effect == Effect::RunEnded);
+        assert_eq!(ends.count(), 1 + self.retries);
         for task in self.bench.state.tasks() {
             if task.path.is_empty() || task.status != TaskStatus::Succeeded {
                 continue;
@@ -333,7 +384,7 @@ proptest! {
     fn any_run_goes_as_the_rules_say(
         tasks in nodes(),
         seed in any::<u64>(),
-        actions in prop::collection::vec((0..150_u8, any::<u16>()), 0..60),
+        actions in prop::collection::vec((0..162_u8, any::<u16>()), 0..60),
     ) {
         let mut world = World::new(tasks, seed);
         for (action, choice) in actions {

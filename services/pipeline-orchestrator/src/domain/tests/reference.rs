@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::domain::{LOST_BUDGET, TaskStatus};
 
@@ -18,6 +18,15 @@ pub(super) struct Node {
     pub(super) condition: Condition,
     /// Whether it waits for ends of any kind.
     pub(super) any_end: bool,
+    /// What programs in it do after a failure, unless a task nearer to them says it.
+    pub(super) retry: Option<Retries>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Retries {
+    pub(super) most: u32,
+    /// Whether the next attempt waits for its time.
+    pub(super) pause: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -75,6 +84,9 @@ pub(super) struct Reference {
     pub(super) status: BTreeMap<String, TaskStatus>,
     pub(super) attempts: BTreeMap<String, u32>,
     lost: BTreeMap<String, u32>,
+    failed: BTreeMap<String, u32>,
+    /// Programs whose next attempt waits for its time.
+    pub(super) waiting: BTreeSet<String>,
     /// Paths in the order in which they became free to start.
     queue: Vec<String>,
     canceling: bool,
@@ -119,6 +131,8 @@ impl Reference {
             status: BTreeMap::new(),
             attempts: BTreeMap::new(),
             lost: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             queue: Vec::new(),
             canceling: false,
             begun: BTreeSet::new(),
@@ -144,7 +158,7 @@ impl Reference {
     }
 
     /// The items of a path that is a loop itself, and no iteration.
-    fn loop_items(&self, path: &str) -> Option<Items> {
+    pub(super) fn loop_items(&self, path: &str) -> Option<Items> {
         if path.is_empty() || path.ends_with(']') {
             return None;
         }
@@ -158,7 +172,7 @@ impl Reference {
         path.is_empty() || matches!(self.node(path).0.kind, Kind::Group(_) | Kind::Loop(..))
     }
 
-    fn children(&self, path: &str) -> Vec<String> {
+    pub(super) fn children(&self, path: &str) -> Vec<String> {
         match self.loop_items(path) {
             Some(items) => (0..items.count).map(|at| format!("{path}[{at}]")).collect(),
             None => (0..self.members(path).len())
@@ -180,7 +194,7 @@ impl Reference {
         node.after.iter().map(|on| join(&group, *on)).collect()
     }
 
-    fn is(&self, path: &str, status: TaskStatus) -> bool {
+    pub(super) fn is(&self, path: &str, status: TaskStatus) -> bool {
         self.status.get(path) == Some(&status)
     }
 
@@ -193,16 +207,19 @@ impl Reference {
         done(self.status[""])
     }
 
-    pub(super) fn terminate(&mut self) {
-        if self.canceling || self.run_ended() {
+    /// Stops the run; asked again, or at once, with its exit tasks.
+    pub(super) fn terminate(&mut self, exit_tasks: bool) {
+        if self.run_ended() || self.canceling && !exit_tasks {
             return;
         }
         self.canceling = true;
         let all = self.status.keys();
-        let stopped: Vec<String> = all.filter(|path| !self.spared(path)).cloned().collect();
-        for path in stopped {
+        let stopped = all.filter(|path| exit_tasks || !self.spared(path));
+        for path in stopped.cloned().collect::<Vec<String>>() {
+            let waited = self.waiting.remove(&path);
             let status = match self.status[&path] {
                 TaskStatus::Pending => TaskStatus::Canceled,
+                TaskStatus::Ready if waited => TaskStatus::Canceled,
                 TaskStatus::Ready | TaskStatus::Running => TaskStatus::Canceling,
                 ended => ended,
             };
@@ -218,15 +235,75 @@ impl Reference {
         own || groups.any(|group| self.node(group).0.any_end)
     }
 
+    /// The time of a program's next attempt has come.
+    pub(super) fn wake(&mut self, path: &str) {
+        assert!(self.waiting.remove(path), "{path} waits for nothing");
+        *self.attempts.get_mut(path).unwrap() += 1;
+    }
+
+    /// Lets the run that ended without success go on.
+    pub(super) fn retry(&mut self) {
+        self.canceling = false;
+        self.lost.clear();
+        self.failed.clear();
+        self.queue.clear();
+        self.reset("", false);
+        self.open("");
+        self.settle();
+    }
+
+    fn reset(&mut self, path: &str, whole: bool) {
+        self.status.insert(path.to_owned(), TaskStatus::Pending);
+        self.begun.remove(path);
+        if !self.holds_tasks(path) {
+            return;
+        }
+        let mut again: BTreeSet<String> = BTreeSet::new();
+        for child in self.children(path) {
+            let Some(status) = self.status.get(&child).copied() else {
+                return;
+            };
+            let told = whole || self.before(&child).iter().any(|on| again.contains(on));
+            if told || status != TaskStatus::Succeeded {
+                self.reset(&child, told);
+                again.insert(child);
+            }
+        }
+    }
+
+    /// The retries that count for a program.
+    fn retries(&self, path: &str) -> Option<Retries> {
+        let (node, group) = self.node(path);
+        match (node.retry, group.as_str()) {
+            (Some(retries), _) => Some(retries),
+            (None, "") => None,
+            (None, group) => self.retries(group),
+        }
+    }
+
     pub(super) fn end(&mut self, path: &str, ending: Ending) {
         let (_, group) = self.node(path);
         let canceling = self.is(path, TaskStatus::Canceling);
         let lost = self.lost.entry(path.to_owned()).or_default();
         *lost += u32::from(ending == Ending::Loss);
         let within = *lost <= LOST_BUDGET;
+        let (most, pause) = self
+            .retries(path)
+            .map_or((0, false), |retries| (retries.most, retries.pause));
+        let failed = self.failed.entry(path.to_owned()).or_default();
+        *failed += u32::from(ending == Ending::Failure);
+        let again = *failed <= most && !canceling;
         let stopped = self.has_failed(&group) && !self.any_end(path);
         let status = match ending {
             Ending::Success => TaskStatus::Succeeded,
+            Ending::Failure if again && pause => {
+                self.waiting.insert(path.to_owned());
+                TaskStatus::Ready
+            }
+            Ending::Failure if again => {
+                *self.attempts.get_mut(path).unwrap() += 1;
+                TaskStatus::Ready
+            }
             Ending::Failure => TaskStatus::Failed,
             Ending::Loss | Ending::Stop if canceling => TaskStatus::Canceled,
             Ending::Loss if within && !stopped => {
@@ -248,7 +325,8 @@ impl Reference {
         self.begun.insert(group.to_owned());
         self.status.insert(group.to_owned(), TaskStatus::Running);
         for child in self.children(group) {
-            self.status.insert(child, TaskStatus::Pending);
+            // What succeeded before a retry of the run stays.
+            self.status.entry(child).or_insert(TaskStatus::Pending);
         }
     }
 
@@ -258,6 +336,9 @@ impl Reference {
 
     /// Failures, omissions and ends of groups come before anything starts.
     fn skip_and_end(&mut self) -> bool {
+        if self.end_inside() {
+            return true;
+        }
         let open = |(_, status): &(&String, &TaskStatus)| {
             matches!(status, TaskStatus::Running | TaskStatus::Canceling)
         };
@@ -305,6 +386,27 @@ impl Reference {
         false
     }
 
+    /// What a retry of the run reset ends with its group, when that is not opened again.
+    fn end_inside(&mut self) -> bool {
+        for (path, status) in &self.status {
+            if path.is_empty() || done(*status) {
+                continue;
+            }
+            let group = match path.strip_suffix(']') {
+                Some(name) => name.rsplit_once('[').unwrap().0,
+                None => path.rsplit_once('/').map_or("", |(group, _)| group),
+            };
+            let status = match self.status[group] {
+                TaskStatus::Canceled => TaskStatus::Canceled,
+                ended if done(ended) => TaskStatus::Skipped,
+                _ => continue,
+            };
+            self.status.insert(path.clone(), status);
+            return true;
+        }
+        false
+    }
+
     fn start_one(&mut self) -> bool {
         self.look_for_free("");
         let mut waiting = self.queue.iter();
@@ -326,7 +428,7 @@ impl Reference {
             (false, Condition::None | Condition::True | Condition::Odd) => match node.kind {
                 Kind::Program => {
                     self.begun.insert(path.clone());
-                    self.attempts.insert(path.clone(), 1);
+                    *self.attempts.entry(path.clone()).or_default() += 1;
                     TaskStatus::Ready
                 }
                 Kind::Broken => TaskStatus::Failed,
@@ -370,145 +472,4 @@ impl Reference {
             }
         }
     }
-
-    /// Whether a task cannot be given what it needs: its text is made of an output that is not there.
-    fn is_broken(&self, path: &str) -> bool {
-        let (node, group) = self.node(path);
-        match node.kind {
-            Kind::Broken => true,
-            Kind::Program => self
-                .first_text(path)
-                .is_some_and(|on| self.value(&join(&group, on)).is_none()),
-            Kind::Importer | Kind::Group(_) | Kind::Loop(..) => false,
-        }
-    }
-
-    /// The first task before another one that puts out a text.
-    pub(super) fn first_text(&self, path: &str) -> Option<usize> {
-        let (node, group) = self.node(path);
-        let mut before = node.after.iter().copied();
-        before.find(|on| self.puts_out(&join(&group, *on)) == Some(false))
-    }
-
-    /// Whether a task puts out a list; none when it puts nothing out. It does not depend on the run.
-    pub(super) fn puts_out(&self, path: &str) -> Option<bool> {
-        match &self.node(path).0.kind {
-            Kind::Program | Kind::Broken => Some(false),
-            Kind::Importer => None,
-            Kind::Group(inner) => self.puts_out(&join(path, inner.len() - 1)),
-            Kind::Loop(inner, _) => self.puts_out(&join(path, inner.len() - 1)).map(|_| true),
-        }
-    }
-
-    /// What a program must receive.
-    pub(super) fn inputs(&self, path: &str) -> Received {
-        let (node, group) = self.node(path);
-        let mut parameters = Map::new();
-        let mut artifacts = BTreeMap::new();
-        parameters.insert("g".into(), json!(self.group_value(&group)));
-        parameters.insert("item".into(), json!(self.item(&group)));
-        if let Some(on) = self.first_text(path) {
-            let value = self.value(&join(&group, on));
-            let text = value.as_ref().and_then(Value::as_str);
-            parameters.insert("f".into(), json!(format!("<{}>", text.unwrap())));
-        }
-        for on in &node.after {
-            let producer = join(&group, *on);
-            if let Some(list) = self.puts_out(&producer) {
-                let absent = if list { json!([]) } else { json!("none") };
-                let value = self.value(&producer).unwrap_or(absent);
-                parameters.insert(format!("i{on}"), value);
-            }
-            if let Some(origins) = self.origins(&producer) {
-                artifacts.insert(format!("a{on}"), origins);
-            }
-            if node.any_end {
-                let state = match self.status[&producer] {
-                    TaskStatus::Succeeded => "COMPLETE",
-                    TaskStatus::Failed => "FAILED",
-                    TaskStatus::Canceled => "CANCELED",
-                    other => panic!("{path} runs after {other}"),
-                };
-                parameters.insert(format!("s{on}"), json!(state));
-            }
-        }
-        (parameters, artifacts)
-    }
-
-    /// The value that a group hands to its tasks: the text of the first task before it that has one, or its own.
-    fn group_value(&self, path: &str) -> String {
-        if path.is_empty() {
-            return "root".to_owned();
-        }
-        let group = self.node(path).1;
-        let Some(on) = self.first_text(path) else {
-            return self.group_value(&group);
-        };
-        let value = self.value(&join(&group, on));
-        let text = value.as_ref().and_then(Value::as_str);
-        text.unwrap_or("none").to_owned()
-    }
-
-    /// The item of the innermost loop around the tasks of a group.
-    fn item(&self, group: &str) -> i64 {
-        if group.is_empty() {
-            return -1;
-        }
-        match group
-            .strip_suffix(']')
-            .and_then(|name| name.rsplit_once('['))
-        {
-            Some((_, at)) => item(at.parse().unwrap()),
-            None => self.item(&self.node(group).1),
-        }
-    }
-
-    /// What a task has put out.
-    pub(super) fn value(&self, path: &str) -> Option<Value> {
-        if !self.is(path, TaskStatus::Succeeded) {
-            return None;
-        }
-        if self.loop_items(path).is_some() {
-            self.puts_out(path)?;
-            let values = self.children(path);
-            return Some(values.iter().filter_map(|one| self.value(one)).collect());
-        }
-        match &self.node(path).0.kind {
-            Kind::Program | Kind::Broken => {
-                let (parameters, artifacts) = self.inputs(path);
-                Some(json!(digest(path, &parameters, &artifacts)))
-            }
-            Kind::Importer => None,
-            Kind::Group(inner) | Kind::Loop(inner, _) => self.value(&join(path, inner.len() - 1)),
-        }
-    }
-
-    /// The tasks that made the artifacts of a task.
-    fn origins(&self, path: &str) -> Option<Vec<String>> {
-        if !self.is(path, TaskStatus::Succeeded) {
-            return None;
-        }
-        if self.loop_items(path).is_some() {
-            let all = self.children(path).into_iter();
-            return Some(all.filter_map(|one| self.origins(&one)).flatten().collect());
-        }
-        match &self.node(path).0.kind {
-            Kind::Program | Kind::Broken => Some(vec![path.to_owned()]),
-            // What it brings in is named in the document.
-            Kind::Importer => Some(vec![place(path)]),
-            Kind::Group(inner) | Kind::Loop(inner, _) => self.origins(&join(path, inner.len() - 1)),
-        }
-    }
-}
-
-/// What a program of the test puts out: a short text that depends on all that it received.
-pub(super) fn digest(
-    path: &str,
-    parameters: &Map<String, Value>,
-    artifacts: &BTreeMap<String, Vec<String>>,
-) -> String {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    (path, Value::from(parameters.clone()).to_string(), artifacts).hash(&mut hasher);
-    format!("{:x}", hasher.finish())
 }

@@ -92,7 +92,10 @@ fn a_stopped_run_goes_on_too() {
     let mut bench = Bench::started(nested(), json!({}));
     bench.succeed("nested/x");
     let reason = "for now".to_owned();
-    bench.step(Event::Terminate { reason });
+    bench.step(Event::Terminate {
+        reason,
+        exit_tasks: false,
+    });
     bench.end("nested/y", WorkloadState::Stopped(None));
     assert_eq!(bench.state.run.status, RunStatus::Canceled);
     let effects = bench.retry();
@@ -107,7 +110,10 @@ fn a_stopped_run_goes_on_too() {
 fn a_run_that_was_stopped_before_it_started_starts() {
     let mut bench = Bench::new(flat(&[("a", &[])]), json!({}));
     let reason = "not yet".to_owned();
-    bench.step(Event::Terminate { reason });
+    bench.step(Event::Terminate {
+        reason,
+        exit_tasks: false,
+    });
     let effects = bench.retry();
     assert_eq!(paths(&bench, &effects), ["a"]);
 }
@@ -190,7 +196,10 @@ fn with_exit() -> Plan {
 
 fn terminate(bench: &mut Bench) -> Outcome {
     let reason = "asked by a test".to_owned();
-    bench.step(Event::Terminate { reason })
+    bench.step(Event::Terminate {
+        reason,
+        exit_tasks: false,
+    })
 }
 
 #[test]
@@ -389,7 +398,7 @@ proptest! {
                 bench.restart();
             }
             if choice % 8 == 7 {
-                bench.step(Event::Terminate { reason: "test".into() });
+                bench.step(Event::Terminate { reason: "test".into(), exit_tasks: false });
             }
             let Some(path) = open.pop() else { continue };
             let state = match (bench.get(&path).status, choice % 4) {

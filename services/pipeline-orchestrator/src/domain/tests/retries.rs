@@ -125,7 +125,10 @@ fn a_task_that_waits_for_its_retry_is_stopped_at_once() {
     let mut bench = Bench::started(plan, json!({}));
     bench.fail("a");
     let reason = "enough".to_owned();
-    let outcome = bench.step(Event::Terminate { reason });
+    let outcome = bench.step(Event::Terminate {
+        reason,
+        exit_tasks: false,
+    });
     assert_eq!(outcome.effects, [Effect::RunEnded]);
     assert_eq!(
         bench.statuses(),
@@ -139,7 +142,10 @@ fn a_failure_while_being_stopped_is_not_retried() {
     let plan = retrying(flat(&[("a", &[])]), "a", 2, 0);
     let mut bench = Bench::started(plan, json!({}));
     let reason = "enough".to_owned();
-    bench.step(Event::Terminate { reason });
+    bench.step(Event::Terminate {
+        reason,
+        exit_tasks: false,
+    });
     bench.fail("a");
     assert_eq!(bench.get("a").body.attempts.len(), 1);
     assert_eq!(bench.state.run.status, RunStatus::Canceled);

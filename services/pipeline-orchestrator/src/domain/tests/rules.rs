@@ -206,7 +206,10 @@ fn nothing_lost_is_repeated_after_a_failure_in_the_group() {
 fn terminate_stops_what_runs_and_cancels_what_waits() {
     let mut bench = Bench::started(flat(&[("a", &[]), ("b", &[]), ("c", &["a"])]), json!({}));
     let reason = || "asked by a test".to_owned();
-    let outcome = bench.step(Event::Terminate { reason: reason() });
+    let outcome = bench.step(Event::Terminate {
+        exit_tasks: false,
+        reason: reason(),
+    });
     let stop = |path| Effect::Stop {
         workload_id: bench.workload(path),
         reason: reason(),
@@ -225,6 +228,7 @@ fn terminate_stops_what_runs_and_cancels_what_waits() {
     assert_eq!(bench.restart(), outcome.effects);
     assert_eq!(
         bench.step(Event::Terminate {
+            exit_tasks: false,
             reason: "again".into()
         }),
         Outcome::default()
@@ -251,6 +255,7 @@ fn a_run_that_was_stopped_tells_of_the_failure_before() {
     let mut bench = Bench::started(flat(&[("a", &[]), ("b", &[])]), json!({}));
     bench.fail("a");
     bench.step(Event::Terminate {
+        exit_tasks: false,
         reason: "enough".into(),
     });
     bench.end("b", WorkloadState::Lost);
@@ -266,6 +271,7 @@ fn a_run_that_was_stopped_tells_of_the_failure_before() {
 fn a_run_that_has_not_started_is_canceled_at_once() {
     let mut bench = Bench::new(flat(&[("a", &[])]), json!({}));
     let outcome = bench.step(Event::Terminate {
+        exit_tasks: false,
         reason: "no".into(),
     });
     assert_eq!(outcome.effects, [Effect::RunEnded]);

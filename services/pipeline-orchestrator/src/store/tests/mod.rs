@@ -214,10 +214,12 @@ async fn a_request_to_stop_is_never_hidden_by_the_engine() {
                 .await
             }
         };
-        assert!(ask("first", 9).await);
-        assert!(ask("second", 10).await);
-        let cancel = get().await.cancel.unwrap();
-        assert_eq!((cancel.reason.as_str(), cancel.at), ("first", micros(9)));
+        for (reason, at, exit_tasks) in [("first", 9, false), ("second", 10, true)] {
+            assert!(ask(reason, at).await);
+            let cancel = get().await.cancel.unwrap();
+            assert_eq!((cancel.reason.as_str(), cancel.at), ("first", micros(9)));
+            assert_eq!(cancel.exit_tasks, exit_tasks);
+        }
         let state = |db: Db| async move {
             db.fetch_one::<String>("SELECT state AS value FROM runs", args![])
                 .await
