@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+import threading
 import warnings
 from typing import List, NamedTuple
 
@@ -15,20 +16,27 @@ from kfp import compiler, dsl  # noqa: E402
 from kfp.dsl import Dataset, Input, Output  # noqa: E402
 
 
+# The SDK compiles one pipeline at a time in a process.
+COMPILER = threading.Lock()
+
+
 class Ran:
     """A run that has ended, with its tasks by path."""
 
-    def __init__(self, server, client, pipeline, arguments=None, edit=None, seconds=240):
+    def __init__(self, server, client, pipeline, arguments=None, edit=None, seconds=240, caching=None):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "pipeline.yaml")
-            compiler.Compiler().compile(pipeline, path)
+            with COMPILER:
+                compiler.Compiler().compile(pipeline, path)
             if edit:
                 with open(path) as file:
                     spec = yaml.safe_load(file)
                 edit(spec)
                 with open(path, "w") as file:
                     json.dump(spec, file)
-            started = client.create_run_from_pipeline_package(path, arguments=arguments or {})
+            started = client.create_run_from_pipeline_package(
+                path, arguments=arguments or {}, enable_caching=caching
+            )
         self.id = started.run_id
         self.run = server.wait(self.id, seconds)
         self.tasks = server.tasks(self.id)
@@ -44,6 +52,10 @@ class Ran:
 
     def output(self, path, name="Output"):
         return self.tasks[path]["output_parameters"][name]
+
+    def artifacts(self, server, path, name):
+        """The artifacts of an output, in full."""
+        return [server.artifact(found) for found in self.tasks[path]["output_artifacts"][name]["ids"]]
 
     def input(self, path, name):
         return self.tasks[path]["input_parameters"][name]
