@@ -238,7 +238,8 @@ async fn within<T>(call: impl Future<Output = T>) -> T {
     limited.unwrap_or_else(|_| panic!("no answer within {LIMIT:?}"))
 }
 
-fn structure(value: &serde_json::Value) -> Struct {
+/// An object of JSON as a message.
+pub fn structure(value: &serde_json::Value) -> Struct {
     match proto(value).kind {
         Some(Kind::StructValue(fields)) => fields,
         other => panic!("{other:?} is no object"),

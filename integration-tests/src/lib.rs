@@ -22,7 +22,7 @@ mod witness;
 
 use std::time::Duration;
 
-pub use client::Client;
+pub use client::{Client, structure};
 pub use fleet::{Fleet, Part, Stores};
 pub use node::{Node, Options};
 pub use pipeline::{Pipeline, Step};

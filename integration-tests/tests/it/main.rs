@@ -19,6 +19,7 @@ mod fleet;
 mod protocol;
 mod random_kills;
 mod removal;
+mod schedule_deaths;
 mod secrets;
 mod service_deaths;
 mod start;

@@ -7,6 +7,10 @@ use std::path::PathBuf;
 pub(crate) use self::store::{Configmap, From, NamePage, Named, Secret, Volume};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use crate::schedule_args::{
+    BackfillArgs, Schedule, ScheduleCreate, ScheduleEdit, Trigger,
+};
+
 /// Kubeflow's whole job as one program.
 #[derive(Debug, Parser)]
 #[command(
@@ -74,6 +78,9 @@ pub(crate) enum Command {
     /// Results of steps that equal steps use instead of running
     #[command(subcommand)]
     Cache(Cache),
+    /// Runs that are made again and again
+    #[command(subcommand)]
+    Schedule(Schedule),
     /// Single steps of runs
     #[command(subcommand)]
     Step(Step),
@@ -174,7 +181,8 @@ pub(crate) struct Page {
     /// The order: a field, then `asc` or `desc`
     #[arg(long, default_value = "created_at desc", value_name = "FIELD")]
     pub(crate) sort_by: String,
-    /// A filter as JSON: {"predicates":[{"operation":"EQUALS","key":"name","string_value":"x"}]}
+    /// A filter as JSON: {"predicates":[{"operation":"EQUALS","key":"name","string_value":"x"}]}; of runs also
+    /// `state = FAILED AND tag.team = x AND param.lr > 0.1 AND metric.accuracy > 0.9`
     #[arg(
         long,
         default_value = "",
@@ -264,6 +272,26 @@ pub(crate) enum Run {
     Get {
         /// The run's id
         run: String,
+        /// Draw when its tasks waited, prepared, ran and stored
+        #[arg(long)]
+        timeline: bool,
+    },
+    /// Set and remove tags of a run
+    Tag {
+        /// The run's id
+        run: String,
+        /// Tags to set
+        #[arg(value_name = "K=V")]
+        tags: Vec<String>,
+        /// A tag to remove
+        #[arg(long, value_name = "KEY")]
+        remove: Vec<String>,
+    },
+    /// Show what differs between runs: parameters, metrics, code, specification
+    Compare {
+        /// The runs' ids
+        #[arg(required = true, num_args = 2..=10)]
+        runs: Vec<String>,
     },
     /// Follow a run until it ends
     Watch {
@@ -331,6 +359,9 @@ pub(crate) struct Submit {
     /// The run's name; default: the pipeline's name and the time
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// A tag of the run
+    #[arg(long = "tag", value_name = "K=V")]
+    pub(crate) tags: Vec<String>,
     /// How its steps use the cache: off, identity, content, max-age=SECONDS; several with `;`
     #[arg(long, value_name = "POLICY")]
     pub(crate) cache: Option<String>,

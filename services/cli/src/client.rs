@@ -10,7 +10,9 @@ use api_kfp::v2beta1::pipeline_service_client::PipelineServiceClient;
 use api_kfp::v2beta1::run_service_client::RunServiceClient;
 use api_pipelines::v1::artifact_service_client::ArtifactServiceClient;
 use api_pipelines::v1::cache_service_client::CacheServiceClient;
+use api_pipelines::v1::run_list_service_client::RunListServiceClient;
 use api_pipelines::v1::run_service_client::RunServiceClient as RunDetailServiceClient;
+use api_pipelines::v1::schedule_service_client::ScheduleServiceClient;
 use api_runner::v1::config_map_service_client::ConfigMapServiceClient;
 use api_runner::v1::secret_service_client::SecretServiceClient;
 use api_runner::v1::volume_service_client::VolumeServiceClient;
@@ -68,6 +70,8 @@ impl Client {
     service!(secrets, SecretServiceClient);
     service!(config_maps, ConfigMapServiceClient);
     service!(volumes, VolumeServiceClient);
+    service!(schedules, ScheduleServiceClient);
+    service!(run_lists, RunListServiceClient);
 
     /// The experiment with this id or name.
     pub(crate) async fn experiment(&self, name: &str) -> Result<kfp::Experiment> {

@@ -9,6 +9,8 @@ mod client;
 mod commands;
 mod output;
 mod proto;
+mod schedule_args;
+mod timeline;
 mod traceback;
 mod values;
 mod watch;
@@ -99,6 +101,7 @@ async fn call(command: Command, context: &Context, printer: &Printer) -> Result<
         Command::Secret(command) => commands::store::secret(command, &client, printer).await,
         Command::Configmap(command) => commands::store::config_map(command, &client, printer).await,
         Command::Volume(command) => commands::store::volume(command, &client, printer).await,
+        Command::Schedule(command) => commands::schedule::execute(command, &client, printer).await,
         Command::Step(command) => return commands::step::execute(command, &client).await,
         Command::Up(_)
         | Command::Down(_)

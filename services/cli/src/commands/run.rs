@@ -7,11 +7,11 @@ use api_kfp::v2beta1 as kfp;
 use api_kfp::v2beta1::run::PipelineSource;
 use api_pipelines::v1 as own;
 
-use super::again;
+use super::{again, lists};
 use crate::args::{Output, Page, Run, Submit};
 use crate::client::{Client, Missing};
 use crate::output::{Printer, bytes, duration, fields, one_line, print, safe, table, time, write};
-use crate::{values, watch};
+use crate::{timeline, values, watch};
 
 const RUN: &str = "kubeflow.pipelines.backend.api.v2beta1.Run";
 const LIST: &str = "kubeflow.pipelines.backend.api.v2beta1.ListRunsResponse";
@@ -23,7 +23,9 @@ pub(crate) async fn execute(command: Run, client: &Client, printer: &Printer) ->
     match command {
         Run::Submit(submit) => self::submit(submit, client, printer).await,
         Run::List { experiment, page } => list(experiment, page, client, printer).await,
-        Run::Get { run } => get(&run, client, printer).await,
+        Run::Get { run, timeline } => get(&run, timeline, client, printer).await,
+        Run::Tag { run, tags, remove } => lists::tag(run, &tags, remove, client, printer).await,
+        Run::Compare { runs } => lists::compare(runs, client, printer).await,
         Run::Watch { run } => watch::follow(&run, client, printer).await,
         Run::Logs {
             run,
@@ -110,7 +112,10 @@ async fn submit(submit: Submit, client: &Client, printer: &Printer) -> Result<()
             .with_context(|| format!("--cache cannot be `{}`", safe(policy)))?;
         request.metadata_mut().insert("flumina-cache", policy);
     }
-    let created = client.runs().create_run(request).await?.into_inner();
+    let created = match submit.tags.as_slice() {
+        [] => client.runs().create_run(request).await?.into_inner(),
+        tags => tagged(request, tags, client).await?,
+    };
     if !submit.watch {
         return printer.message(RUN, &created, |run| format!("{}\n", one_line(&run.run_id)));
     }
@@ -124,8 +129,42 @@ async fn submit(submit: Submit, client: &Client, printer: &Printer) -> Result<()
     watch::follow(&created.run_id, client, printer).await
 }
 
+/// Creates a run with its tags, which the adopted contract cannot say.
+async fn tagged(
+    request: tonic::Request<kfp::CreateRunRequest>,
+    tags: &[String],
+    client: &Client,
+) -> Result<kfp::Run> {
+    let (metadata, extensions, request) = request.into_parts();
+    let run = request.run.unwrap_or_default();
+    let config = run.runtime_config.unwrap_or_default();
+    let fields = config.parameters.into_iter().collect();
+    let submission = own::SubmitRunRequest {
+        display_name: run.display_name,
+        experiment_id: run.experiment_id,
+        source: run
+            .pipeline_source
+            .map(|source| super::schedule::own_source(source, false)),
+        parameters: Some(prost_types::Struct { fields }),
+        tags: lists::pairs(tags)?,
+        request_id: uuid::Uuid::now_v7().to_string(),
+        ..Default::default()
+    };
+    let submission = tonic::Request::from_parts(metadata, extensions, submission);
+    let submitted = client
+        .run_lists()
+        .submit_run(submission)
+        .await?
+        .into_inner();
+    let request = kfp::GetRunRequest {
+        run_id: submitted.run_id,
+        ..Default::default()
+    };
+    Ok(client.runs().get_run(request).await?.into_inner())
+}
+
 /// What to run: a file when there is one of that name, else a stored pipeline.
-async fn source(
+pub(super) async fn source(
     file: &str,
     client: &Client,
 ) -> Result<(PipelineSource, String, Option<values::Object>)> {
@@ -202,6 +241,12 @@ async fn list(
         None => String::new(),
         Some(experiment) => client.experiment(&experiment).await?.experiment_id,
     };
+    // What other programs read stays the adopted contract's; its filters are JSON, and it orders by any field.
+    let json = page.filter.trim_start().starts_with('{');
+    let plain = page.filter.is_empty() && printer.form() != Output::Table;
+    if !json && !plain && page.sort_by == "created_at desc" {
+        return lists::list(&experiment_id, page, client, printer).await;
+    }
     let request = kfp::ListRunsRequest {
         experiment_id,
         page_size: page.page_size,
@@ -238,7 +283,7 @@ pub(crate) fn more(token: &str) -> String {
     }
 }
 
-async fn get(run_id: &str, client: &Client, printer: &Printer) -> Result<()> {
+async fn get(run_id: &str, timeline: bool, client: &Client, printer: &Printer) -> Result<()> {
     let request = own::GetRunRequest {
         run_id: run_id.to_owned(),
     };
@@ -254,6 +299,10 @@ async fn get(run_id: &str, client: &Client, printer: &Printer) -> Result<()> {
         return printer.value(&json);
     }
     print(&show(&run))?;
+    if timeline {
+        let now = jiff::Timestamp::now().as_microsecond() as f64 / 1e6;
+        return print(&format!("\n{}", timeline::draw(&tasks, now)));
+    }
     print(&format!("\n{}", task_table(&tasks)))
 }
 

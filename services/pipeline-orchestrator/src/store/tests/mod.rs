@@ -1,6 +1,7 @@
 //! The store on both databases.
 
 mod cache;
+mod facts;
 mod lists;
 mod schedules;
 mod schema;
