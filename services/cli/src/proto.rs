@@ -16,6 +16,7 @@ files!(
     "flumina/runner/v1/runner.proto",
     "flumina/runner/v1/store.proto",
     "flumina/step/v1/step.proto",
+    "flumina/step/v1/transfer.proto",
     "google/api/annotations.proto",
     "google/api/http.proto",
     "google/rpc/status.proto",

