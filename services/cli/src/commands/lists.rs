@@ -1,5 +1,7 @@
 //! `flumina run list`, `tag` and `compare`: runs with what people know of them.
 
+use std::collections::HashSet;
+
 use anyhow::Result;
 use api_pipelines::v1 as own;
 
@@ -164,7 +166,8 @@ fn code(difference: &own::Difference) -> String {
     let (first, second) = (lines(0), lines(1));
     let mut text = format!("\n{}:\n", one_line(&difference.name));
     for (sign, these, others) in [("-", &first, &second), ("+", &second, &first)] {
-        for line in these.iter().filter(|line| !others.contains(line)) {
+        let others: HashSet<&str> = others.iter().copied().collect();
+        for line in these.iter().filter(|line| !others.contains(**line)) {
             text.push_str(&format!("{sign} {}\n", one_line(line)));
         }
     }
