@@ -4,12 +4,13 @@
 import base64
 import os
 import pathlib
+import subprocess
 import sys
 import tempfile
 import time
 import warnings
 
-from _harness import Server, Suite, equal
+from _harness import Server, Suite, environment, equal, flumina
 
 warnings.simplefilter("ignore")
 import kfp  # noqa: E402
@@ -18,6 +19,7 @@ from kfp.dsl import Dataset, Input, Output  # noqa: E402
 
 IMAGE = "python:3.11-slim"
 HIDDEN = "a-value-that-nobody-sees"
+STORE_SECRET = "test-secret-do-not-show"
 STORE = "/apis/flumina.runner/v1/namespaces/default"
 suite = Suite()
 
@@ -200,6 +202,29 @@ def too_many():
     variables(names=["X"]).set_gpu_limit(3)
 
 
+@dsl.component(base_image=IMAGE)
+def keep(text: str, data: Output[Dataset]):
+    with open(data.path, "w") as file:
+        file.write(text)
+
+
+@dsl.component(base_image=IMAGE)
+def length(data: Input[Dataset], variable: str) -> str:
+    """What may be told of a secret, and what came from the store."""
+    import os
+
+    with open(data.path) as file:
+        text = file.read()
+    print("read", text, len(os.environ[variable]))
+    return f"{text} {len(os.environ[variable])}"
+
+
+@dsl.pipeline(name="signed-in")
+def signed_in():
+    task = length(data=keep(text="far away").output, variable="TOKEN")
+    kubernetes.use_secret_as_env(task, secret_name="account", secret_key_to_env={"token": "TOKEN"})
+
+
 WORKSPACE = dsl.PipelineConfig(workspace=dsl.WorkspaceConfig(size="1Gi"))
 
 
@@ -214,9 +239,9 @@ def workspace(uri: str):
 class Ran:
     """A run that has ended, with its tasks."""
 
-    def __init__(self, server, pipeline, arguments=None):
+    def __init__(self, server, pipeline, arguments=None, root=None):
         client = kfp.Client(host=server.url)
-        run_id = client.create_run_from_pipeline_func(pipeline, arguments=arguments or {}, enable_caching=False).run_id
+        run_id = client.create_run_from_pipeline_func(pipeline, arguments=arguments or {}, enable_caching=False, pipeline_root=root).run_id
         self.run = server.wait(run_id, 240)
         self.tasks = server.tasks(run_id)
 
@@ -250,7 +275,7 @@ def a_secret_reaches_its_task_and_nobody_else(server):
     ran = Ran(server, secrets).succeeded()
     equal(ran.output("digest-of"), hashlib.sha256(HIDDEN.encode()).hexdigest())
     shown = server.get(f"{STORE}/secrets")
-    equal([secret["keys"] for secret in shown["secrets"]], [["token"]])
+    equal([secret["keys"] for secret in shown["secrets"] if secret["name"] == "account"], [["token"]])
     for path in server.folder.rglob("*"):
         if path.is_file() and HIDDEN.encode() in path.read_bytes():
             raise AssertionError(f"the value is in {path}")
@@ -359,6 +384,40 @@ def more_accelerators_than_there_are_fail_the_task_by_name(server):
 
 
 @suite.test
+def a_store_is_signed_in_to_with_a_secret_of_the_namespace(server):
+    ran = Ran(server, signed_in, root="s3://data/team").succeeded()
+    equal(ran.output("length"), f"far away {len(HIDDEN)}")
+    [stored] = [path for path in (server.buckets / "data/team").rglob("data") if path.is_file()]
+    equal(stored.read_text(), "far away")
+    for path in server.folder.rglob("*"):
+        if path.is_file() and "/bin/" not in str(path) and STORE_SECRET.encode() in path.read_bytes():
+            raise AssertionError(f"the key of the store is in {path}")
+
+
+@suite.test
+def a_replay_has_the_secrets_and_what_is_in_the_store(server):
+    ran = Ran(server, signed_in, root="s3://data/replayed").succeeded()
+    command = [flumina(), "--server", server.url, "step", "replay", ran.run["run_id"], "length"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    equal(done.returncode, 0, done.stderr)
+    assert f"read far away {len(HIDDEN)}" in done.stdout + done.stderr, (done.stdout, done.stderr)
+    assert STORE_SECRET not in done.stdout + done.stderr and HIDDEN not in done.stdout + done.stderr
+
+
+@suite.test
+def a_store_whose_secret_is_not_there_or_is_wrong_fails_the_task_by_name(server):
+    for bucket, reason, text in (
+        ("gone", "SECRET_NOT_FOUND", "no-such-keys"),
+        ("odd", "OUTPUT_NOT_STORED", "secret `odd-keys` has no key AWS_ACCESS_KEY_ID"),
+    ):
+        ran = Ran(server, signed_in, root=f"s3://{bucket}/team")
+        equal(ran.run["state"], "FAILED")
+        last = ran.tasks["keep"]["attempts"][-1]
+        equal(last["reason"], reason, last)
+        assert text in last["message"], last
+
+
+@suite.test
 def the_workspace_is_shared_and_takes_imports(server):
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("imported")
@@ -373,10 +432,23 @@ def main():
     sys.stdout = open(os.devnull, "w")
     keys = tempfile.TemporaryDirectory()
     config = f'[runner]\nsecrets_key = "{keys.name}/secrets.key"\ncores = 8\n[[runner.accelerators]]\ntype = "nvidia.com/gpu"\nids = [4, 7]\n'
+    store_program = pathlib.Path(environment()["bin"]) / "flumina-test-s3"
+    buckets = pathlib.Path(keys.name, "buckets")
+    for bucket in ("data", "gone", "odd"):
+        (buckets / bucket).mkdir(parents=True)
+    s3 = subprocess.Popen([store_program, buckets], stdout=subprocess.PIPE, text=True)
+    url = s3.stdout.readline().strip()
+    for bucket, secret in (("data", "bucket-keys"), ("gone", "no-such-keys"), ("odd", "odd-keys")):
+        config += f'[[stores]]\nuri = "s3://{bucket}"\nendpoint = "{url}"\nsecret = "{secret}"\n'
     with suite.guard("the server starts"), keys, Server(config=config) as server:
+        server.buckets = buckets
+        store(server, "secrets", "bucket-keys", accesskey="test-key", secretkey=STORE_SECRET)
+        store(server, "secrets", "odd-keys", user="test-key", secretkey=STORE_SECRET)
         store(server, "secrets", "account", token=HIDDEN)
         store(server, "configmaps", "settings", mode="fast", level="3")
         suite.run(server, workers=2)
+    s3.kill()
+    s3.wait()
     suite.close()
 
 

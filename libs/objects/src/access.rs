@@ -1,6 +1,6 @@
 //! Which stores there are and how to sign in to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,9 @@ pub struct StoreConfig {
     pub account_key_file: Option<PathBuf>,
     /// A file with a shared access signature of Azure.
     pub sas_token_file: Option<PathBuf>,
+    /// The secret of the namespace whose keys sign in: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or `accesskey` and
+    /// `secretkey`; `AZURE_STORAGE_KEY` or `AZURE_STORAGE_SAS_TOKEN`; `credentials.json` of Google. Only steps get it.
+    pub secret: Option<String>,
     /// Whether requests are not signed.
     pub anonymous: bool,
 }
@@ -89,7 +92,28 @@ impl StoreConfig {
         if self.access_key_id.is_some() != self.secret_access_key_file.is_some() {
             problems.push("access_key_id: goes together with secret_access_key_file".to_owned());
         }
+        if let Some(secret) = &self.secret {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+            if !(1..=253).contains(&secret.len()) || !secret.bytes().all(plain) {
+                problems.push("secret: must name a secret of the namespace".to_owned());
+            } else if self.signs_in_otherwise() {
+                problems.push(
+                    "secret: stands for keys in files; set it or them, or anonymous".to_owned(),
+                );
+            }
+        }
         problems
+    }
+
+    fn signs_in_otherwise(&self) -> bool {
+        let files = [
+            &self.secret_access_key_file,
+            &self.session_token_file,
+            &self.credentials_file,
+            &self.account_key_file,
+            &self.sas_token_file,
+        ];
+        self.anonymous || files.into_iter().any(Option::is_some)
     }
 
     /// The directory, when the store is one.
@@ -137,12 +161,26 @@ impl Environment {
     }
 }
 
+/// Secrets that stores are signed in to with: texts by key, by the secret's name.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secrets(BTreeMap<String, BTreeMap<String, String>>);
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.keys()).finish()
+    }
+}
+
 /// The stores of an installation. It has secrets in it, so it is written only to files that nobody else can read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Access {
     stores: Vec<StoreConfig>,
     environment: Environment,
+    /// In memory only.
+    #[serde(skip)]
+    secrets: Secrets,
 }
 
 impl Access {
@@ -151,7 +189,38 @@ impl Access {
         Self {
             stores: stores.to_vec(),
             environment: environment.clone(),
+            secrets: Secrets::default(),
         }
+    }
+
+    /// The same with what a step was given.
+    #[must_use]
+    pub fn with_secrets(self, secrets: Secrets) -> Self {
+        Self { secrets, ..self }
+    }
+
+    /// A secret that was given.
+    pub(crate) fn secret(&self, name: &str) -> Option<&BTreeMap<String, String>> {
+        self.secrets.0.get(name)
+    }
+
+    /// The secrets that a namespace signs in with to the stores that a text names.
+    pub fn secrets_for(&self, namespace: &str, text: &str) -> BTreeSet<&str> {
+        let stores = self.stores.iter().filter(|store| {
+            store.open_to(namespace) && text.contains(store.uri.trim_end_matches('/'))
+        });
+        stores.filter_map(|store| store.secret.as_deref()).collect()
+    }
+
+    /// Whether any store is signed in to with a secret of a namespace.
+    pub fn has_secrets(&self) -> bool {
+        self.stores.iter().any(|store| store.secret.is_some())
+    }
+
+    /// Whether it can sign in to a URI by itself, without the secret of a namespace.
+    pub fn signs_in(&self, location: &Location, namespace: &str) -> bool {
+        let store = self.find(location.uri(), namespace);
+        store.is_none_or(|store| store.secret.is_none())
     }
 
     /// What a namespace may use of it.
@@ -164,6 +233,7 @@ impl Access {
                 .cloned()
                 .collect(),
             environment: self.environment.clone(),
+            secrets: self.secrets.clone(),
         }
     }
 
@@ -258,6 +328,35 @@ mod tests {
     }
 
     #[test]
+    fn a_namespace_is_given_the_secrets_of_its_stores_and_they_do_not_print() {
+        let signed = |uri: &str, namespaces: &[&str], secret: &str| StoreConfig {
+            secret: Some(secret.to_owned()),
+            ..store(uri, namespaces)
+        };
+        let stores = [
+            signed("s3://data", &["team"], "own"),
+            signed("s3://data", &[], "all"),
+            signed("minio://", &[], "minio"),
+            store("gs://plain", &[]),
+        ];
+        let access = Access::new(&stores, &Environment::default());
+        let wanted = |namespace: &str, text: &str| {
+            let found = access.secrets_for(namespace, text);
+            found.into_iter().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(wanted("team", "{\"uri\":\"s3://data/x\"}"), "all own");
+        assert_eq!(wanted("other", "s3://data/x minio://b/k"), "all minio");
+        assert_eq!(wanted("other", "gs://plain/x"), "");
+        let location = Location::parse("s3://data/x").unwrap();
+        assert!(access.can_write(&location, "") && !access.signs_in(&location, ""));
+        let given: Secrets = serde_json::from_str(r#"{"all":{"secretkey":"hush"}}"#).unwrap();
+        let access = access.with_secrets(given);
+        assert_eq!(access.secret("all").unwrap()["secretkey"], "hush");
+        assert!(!format!("{access:?}").contains("hush"));
+        assert!(!serde_json::to_string(&access).unwrap().contains("hush"));
+    }
+
+    #[test]
     fn problems_name_the_key() {
         let table = [
             (store("ftp://host", &[]), "uri: "),
@@ -269,6 +368,21 @@ mod tests {
                     ..store("s3://b", &[])
                 },
                 "endpoint: ",
+            ),
+            (
+                StoreConfig {
+                    secret: Some("a/b".to_owned()),
+                    ..store("s3://b", &[])
+                },
+                "secret: ",
+            ),
+            (
+                StoreConfig {
+                    secret: Some("keys".to_owned()),
+                    anonymous: true,
+                    ..store("s3://b", &[])
+                },
+                "secret: ",
             ),
             (
                 StoreConfig {

@@ -1,5 +1,6 @@
 //! Signs in to the store of a location, as the configuration or the environment says.
 
+use std::collections::BTreeMap;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,56 @@ use crate::location::{Location, Scheme};
 /// A secret in a file is at most this large, in bytes.
 const MAX_SECRET: u64 = 64 * 1024;
 const DEFAULT_REGION: &str = "us-east-1";
+
+/// What a secret may call its keys, the first one in messages.
+const S3_ID: [&str; 4] = [
+    "AWS_ACCESS_KEY_ID",
+    "accesskey",
+    "access_key_id",
+    "access_key",
+];
+const S3_SECRET: [&str; 4] = [
+    "AWS_SECRET_ACCESS_KEY",
+    "secretkey",
+    "secret_access_key",
+    "secret_key",
+];
+const S3_TOKEN: [&str; 3] = ["AWS_SESSION_TOKEN", "sessiontoken", "session_token"];
+const AZURE_KEY: [&str; 3] = [
+    "AZURE_STORAGE_KEY",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "accountkey",
+];
+const AZURE_SAS: [&str; 2] = ["AZURE_STORAGE_SAS_TOKEN", "sastoken"];
+const GOOGLE: [&str; 3] = ["credentials.json", "user-gcp-sa.json", "credentials"];
+
+/// The secret of a namespace that a store is signed in to with.
+struct Keys<'a> {
+    opening: &'a Opening<'a>,
+    name: &'a str,
+    values: &'a BTreeMap<String, String>,
+}
+
+impl Keys<'_> {
+    fn find(&self, names: &[&str]) -> Option<&str> {
+        let found = names.iter().find_map(|name| self.values.get(*name));
+        found.map(|value| value.trim())
+    }
+
+    fn need(&self, names: &[&str]) -> Result<&str, Error> {
+        self.find(names).ok_or_else(|| {
+            let has: Vec<&str> = self.values.keys().map(String::as_str).collect();
+            let (name, has) = (self.name, has.join(", "));
+            Error::Unconfigured {
+                uri: self.opening.location.shown(),
+                problem: format!(
+                    "secret `{name}` has no key {}; it has: {has}",
+                    names.join(" or ")
+                ),
+            }
+        })
+    }
+}
 
 /// A location that is being opened.
 pub(crate) struct Opening<'a> {
@@ -62,6 +113,16 @@ impl Opening<'_> {
                 .with_endpoint(endpoint);
         }
         builder = builder.with_region(region.unwrap_or_else(|| DEFAULT_REGION.to_owned()));
+        if let Some(keys) = self.keys()? {
+            let (id, secret) = (keys.need(&S3_ID)?, keys.need(&S3_SECRET)?);
+            builder = builder
+                .with_access_key_id(id)
+                .with_secret_access_key(secret);
+            if let Some(token) = keys.find(&S3_TOKEN) {
+                builder = builder.with_token(token);
+            }
+            return self.built(builder.build());
+        }
         match self.config.and_then(|config| config.access_key_id.as_ref()) {
             Some(id) => {
                 let secret = self.secret(
@@ -118,6 +179,10 @@ impl Opening<'_> {
                 builder = builder.with_client_options(options);
             }
         }
+        if let Some(keys) = self.keys()? {
+            let credentials = keys.need(&GOOGLE)?;
+            return self.built(builder.with_service_account_key(credentials).build());
+        }
         let own = self
             .config
             .and_then(|config| config.credentials_file.as_deref());
@@ -151,6 +216,13 @@ impl Opening<'_> {
             builder = builder
                 .with_allow_http(endpoint.starts_with("http://"))
                 .with_endpoint(endpoint);
+        }
+        if let Some(keys) = self.keys()? {
+            let builder = match keys.find(&AZURE_SAS) {
+                Some(sas) => builder.with_config(Key::SasKey, sas),
+                None => builder.with_config(Key::AccessKey, keys.need(&AZURE_KEY)?),
+            };
+            return self.built(builder.build());
         }
         let key = self.secret(
             self.config
@@ -207,6 +279,26 @@ impl Opening<'_> {
         match built {
             Ok(store) => Ok(Arc::new(store)),
             Err(error) => Err(self.wrong(&error)),
+        }
+    }
+
+    /// The secret that the store is signed in to with.
+    fn keys(&self) -> Result<Option<Keys<'_>>, Error> {
+        let Some(name) = self.config.and_then(|config| config.secret.as_deref()) else {
+            return Ok(None);
+        };
+        match self.access.secret(name) {
+            Some(values) => Ok(Some(Keys {
+                opening: self,
+                name,
+                values,
+            })),
+            None => Err(Error::Unconfigured {
+                uri: self.location.shown(),
+                problem: format!(
+                    "its store is signed in to with secret `{name}` of the run's namespace, which only steps get"
+                ),
+            }),
         }
     }
 

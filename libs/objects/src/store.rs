@@ -94,13 +94,15 @@ impl Store {
         &self.0.access
     }
 
-    /// Whether the URI lies in one of the stores; only then may its content be deleted.
+    /// Whether the URI lies in one of the stores that this can sign in to; only then may its content be deleted.
     pub fn contains(&self, uri: &str) -> bool {
         if !Location::is_remote(uri) {
             return self.local(uri).is_ok();
         }
-        Location::parse(uri)
-            .is_ok_and(|location| location.writable() && self.0.access.can_write(&location, ""))
+        let access = &self.0.access;
+        Location::parse(uri).is_ok_and(|location| {
+            location.writable() && access.can_write(&location, "") && access.signs_in(&location, "")
+        })
     }
 
     /// What is at a URI, if anything.

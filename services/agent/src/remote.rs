@@ -66,6 +66,8 @@ pub(crate) struct Courier<'a> {
     dir: &'a Path,
     attempt: &'a str,
     transfer: Option<&'a Transfer>,
+    /// What the transfer signs in with, besides the access file.
+    secrets: &'a [u8],
     signals: &'a mut Signals,
 }
 
@@ -73,12 +75,14 @@ impl<'a> Courier<'a> {
     pub(crate) fn new(
         dir: &'a Path,
         assignment: &'a Assignment,
+        secrets: &'a [u8],
         signals: &'a mut Signals,
     ) -> Courier<'a> {
         Courier {
             dir,
             attempt: &assignment.attempt_id,
             transfer: assignment.transfer.as_ref(),
+            secrets,
             signals,
         }
     }
@@ -114,6 +118,7 @@ impl<'a> Courier<'a> {
             namespace: transfer.namespace.clone(),
             upload,
             items,
+            secrets: !self.secrets.is_empty(),
         };
         let base = self.dir.join(DIR);
         fs::create_dir_all(&base).map_err(cannot("make the directory", &base))?;
@@ -167,7 +172,7 @@ impl<'a> Courier<'a> {
             .arg(asked)
             .arg(told)
             .env("FLUMINA_ATTEMPT", self.attempt)
-            .stdin(Stdio::null());
+            .stdin(self.input()?);
         let child = sys::Child {
             oom_score_adj: 0,
             cgroup: None,
@@ -176,6 +181,19 @@ impl<'a> Courier<'a> {
         sys::spawn(&mut command, child).map_err(|error| {
             no_transfer(&format!(
                 "the transfer program {program} cannot be started: {error}"
+            ))
+        })
+    }
+
+    /// Secrets reach the transfer in memory, neither as arguments nor in its environment.
+    fn input(&self) -> Result<Stdio, Failure> {
+        if self.secrets.is_empty() {
+            return Ok(Stdio::null());
+        }
+        let file = sys::memory_file(self.secrets);
+        file.map(Stdio::from).map_err(|error| {
+            no_transfer(&format!(
+                "secrets cannot be handed to the transfer: {error}"
             ))
         })
     }

@@ -82,9 +82,10 @@ fn replay(dir: &Path, options: &Options) -> Result<u8, Failure> {
     };
     mounts::enter(&dir, &assignment, &confidential)?;
     assignment.env.extend(confidential.env);
+    let secrets = confidential.store_secrets;
     let mut prepared = prepare::prepare(&dir, &assignment, debug)?;
     let items = std::mem::take(&mut prepared.fetch);
-    Courier::new(&dir, &assignment, &mut signals).fetch(items)?;
+    Courier::new(&dir, &assignment, &secrets, &mut signals).fetch(items)?;
     if debug && !prepared.python_function {
         let message = "only Python functions can be debugged; run this step without --pdb";
         return Err(Failure::new(failure::STEP_INVALID, message));
@@ -96,7 +97,7 @@ fn replay(dir: &Path, options: &Options) -> Result<u8, Failure> {
     };
     let pid = program::find(&assignment, &prepared)?.start(Output::Inherit, child)?;
     let code = wait(pid, &mut signals);
-    let mut courier = Courier::new(&dir, &assignment, &mut signals);
+    let mut courier = Courier::new(&dir, &assignment, &secrets, &mut signals);
     if code == 0
         && let Err(failure) =
             collect::collect(&prepared, assignment.max_parameter_bytes, &mut courier)

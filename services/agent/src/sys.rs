@@ -43,6 +43,16 @@ pub(crate) fn close_inherited() {
     }
 }
 
+/// A file that exists in memory only and goes with its last descriptor, from its beginning.
+pub(crate) fn memory_file(content: &[u8]) -> io::Result<File> {
+    use std::io::Seek as _;
+    let fd = rustix::fs::memfd_create("flumina", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(fd);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file)
+}
+
 /// Leaves the session and the terminal of whoever started us; fails when we lead one already, which is as good.
 pub(crate) fn new_session() {
     rustix::process::setsid().ok();

@@ -127,6 +127,8 @@ struct Ready {
     program: Program,
     child: sys::Child,
     log: File,
+    /// What the transfer signs in to stores with.
+    secrets: Vec<u8>,
 }
 
 /// Why a step does not start.
@@ -163,9 +165,10 @@ impl Attempt {
         let confidential = confidential::read(&assignment)?;
         mounts::enter(&self.dir, &assignment, &confidential)?;
         assignment.env.extend(confidential.env);
+        let secrets = confidential.store_secrets;
         let mut prepared = prepare::prepare(&self.dir, &assignment, false)?;
         let items = std::mem::take(&mut prepared.fetch);
-        match Courier::new(&self.dir, &assignment, signals).fetch(items) {
+        match Courier::new(&self.dir, &assignment, &secrets, signals).fetch(items) {
             Err(failure) if failure.reason == failure::STOPPED => return Err(NotReady::Stopped),
             fetched => fetched?,
         }
@@ -187,6 +190,7 @@ impl Attempt {
             program,
             child,
             log,
+            secrets,
         })
     }
 
@@ -220,7 +224,8 @@ impl Attempt {
         result.prepare_us = prepare_us;
         let collecting = sys::monotonic();
         if result.outcome() == Outcome::Succeeded {
-            let courier = Courier::new(&self.dir, &assignment, supervisor.signals());
+            let courier =
+                Courier::new(&self.dir, &assignment, &ready.secrets, supervisor.signals());
             add_outputs(
                 &mut result,
                 &ready.prepared,

@@ -11,7 +11,7 @@ mod tree;
 mod upload;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -36,6 +36,8 @@ const PART: u64 = 8 * 1024 * 1024;
 const AT_ONCE: usize = 4;
 /// Files of one artifact.
 const MAX_FILES: usize = 100_000;
+/// Secrets of stores in all, in bytes.
+const MAX_SECRETS: u64 = 8 * 1024 * 1024;
 /// A store that sends nothing for this long is tried again.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -172,7 +174,15 @@ fn transfer(request: &Path, report: &Path) -> io::Result<()> {
     let request = std::fs::read(request)?;
     let request = TransferRequest::decode(request.as_slice()).map_err(io::Error::other)?;
     let access = std::fs::read(&request.access_file)?;
-    let access: Access = serde_json::from_slice(&access).map_err(io::Error::other)?;
+    let mut access: Access = serde_json::from_slice(&access).map_err(io::Error::other)?;
+    if request.secrets {
+        let mut given = Vec::new();
+        io::stdin().take(MAX_SECRETS).read_to_end(&mut given)?;
+        // What does not parse is not quoted.
+        let secrets = serde_json::from_slice(&given)
+            .map_err(|_| io::Error::other("the secrets of the stores cannot be read"))?;
+        access = access.with_secrets(secrets);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -7,16 +7,29 @@ use std::path::Path;
 use api_step::v1::{TransferReport, TransferRequest};
 use prost::Message as _;
 
+use testkit_s3::{ACCESS_KEY, SECRET_KEY};
+
 use crate::fixture::{Fixture, noise};
 
 const GIBIBYTE: u64 = 1 << 30;
 /// What a transfer may use at most, in bytes: the parts under way and the program.
 const MEMORY: u64 = 64 << 20;
 
+async fn program(fixture: &Fixture, request: TransferRequest) -> TransferReport {
+    program_with(fixture, request, fixture.access(), "").await
+}
+
 /// Runs the transfer program in a process of its own: this test, told by a variable.
-async fn program(fixture: &Fixture, mut request: TransferRequest) -> TransferReport {
+async fn program_with(
+    fixture: &Fixture,
+    mut request: TransferRequest,
+    stores: objects::Access,
+    secrets: &str,
+) -> TransferReport {
     let access = fixture.path("access.json");
-    std::fs::write(&access, serde_json::to_vec(&fixture.access()).unwrap()).unwrap();
+    std::fs::write(&access, serde_json::to_vec(&stores).unwrap()).unwrap();
+    let input = fixture.write("input", secrets.as_bytes());
+    request.secrets = !secrets.is_empty();
     request.access_file = access.display().to_string();
     let (asked, told) = (fixture.path("request"), fixture.path("report"));
     std::fs::write(&asked, request.encode_to_vec()).unwrap();
@@ -24,12 +37,58 @@ async fn program(fixture: &Fixture, mut request: TransferRequest) -> TransferRep
         .args(["--exact", "bench::the_program", "--nocapture"])
         .env("TRANSFER_REQUEST", &asked)
         .env("TRANSFER_REPORT", &told)
+        .stdin(std::fs::File::open(input).unwrap())
         .stdout(std::process::Stdio::null())
         .status()
         .await
         .unwrap();
     assert!(status.success());
     TransferReport::decode(std::fs::read(&told).unwrap().as_slice()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_is_signed_in_to_with_the_secret_that_came_with_the_request() {
+    let fixture = Fixture::new().await;
+    let signed = objects::StoreConfig {
+        access_key_id: None,
+        secret_access_key_file: None,
+        secret: Some("keys".to_owned()),
+        ..fixture.config("s3://data")
+    };
+    let file = fixture.write("file", b"content");
+    let run = async |secrets: &str| {
+        let access = objects::Access::new(
+            std::slice::from_ref(&signed),
+            &objects::Environment::default(),
+        );
+        let request = fixture.request(true, &[("s3://data/file", &file)]);
+        program_with(&fixture, request, access, secrets).await
+    };
+    let secret = |id: &str, key: &str| {
+        format!(r#"{{"keys":{{"{id}":"{ACCESS_KEY}","{key}":"{SECRET_KEY}\n"}}}}"#)
+    };
+    for (id, key) in [
+        ("accesskey", "secretkey"),
+        ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    ] {
+        let report = run(&secret(id, key)).await;
+        assert_eq!(
+            (report.reason.as_str(), report.items.len()),
+            ("", 1),
+            "{}",
+            report.message
+        );
+    }
+    let wrong = run(&secret("user", "secretkey")).await;
+    assert!(
+        wrong
+            .message
+            .contains("secret `keys` has no key AWS_ACCESS_KEY_ID"),
+        "{wrong:?}"
+    );
+    assert!(wrong.message.contains("secretkey") && !wrong.message.contains(SECRET_KEY));
+    let none = run(r#"{"others":{}}"#).await;
+    assert!(none.message.contains("secret `keys`"), "{}", none.message);
 }
 
 #[test]

@@ -68,6 +68,7 @@ impl Fixture {
             namespace: "default".to_owned(),
             upload,
             items: items.iter().map(item).collect(),
+            secrets: false,
         }
     }
 

@@ -121,6 +121,7 @@ fn values_are_in_memory_alone_and_cannot_be_changed() {
                 name: "token".to_owned(),
                 content: b"hidden-value".to_vec(),
             }],
+            ..Default::default()
         });
         attempt.assignment.mounts.push(Mount {
             path: path.clone(),

@@ -3,7 +3,7 @@
 //! Credentials are in no assignment: a file per namespace, which only its owner can read, says how to sign in. It is written
 //! again at each start, so that a step that ends under a new configuration uses the new credentials.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -52,6 +52,24 @@ impl Stores {
             }
         }
         Ok(stores)
+    }
+
+    /// The secrets of a namespace that a step needs to reach its artifacts.
+    pub(crate) fn secrets(&self, namespace: &str, step: &Step) -> BTreeSet<String> {
+        if !self.access.has_secrets() {
+            return BTreeSet::new();
+        }
+        let outputs = step.output_artifacts.iter();
+        let texts = outputs
+            .map(|artifact| artifact.uri.as_str())
+            .chain([step.inputs_json.as_str()]);
+        let found = texts.flat_map(|text| self.access.secrets_for(namespace, text));
+        found.map(str::to_owned).collect()
+    }
+
+    /// Whether any store is signed in to with a secret.
+    pub(crate) fn has_secrets(&self) -> bool {
+        self.access.has_secrets()
     }
 
     /// How a step moves artifacts; none for a step that has none in stores of the network.

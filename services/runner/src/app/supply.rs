@@ -3,8 +3,8 @@
 //! The assignment, which lies on a disk, says what goes where. The values of secrets and config maps reach the agent in
 //! memory when it is started, and are looked up each time, so that nothing of them is kept.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aip::ApiError as _;
@@ -72,7 +72,12 @@ impl Runner {
                 source: dir.map_or_else(String::new, |dir| dir.display().to_string()),
             });
         }
-        assignment.confidential = needs_values(spec);
+        let secrets = spec.step.as_ref().map(|step| {
+            let namespace = super::launch::namespace(spec);
+            self.0.stores.secrets(&namespace, step)
+        });
+        assignment.confidential =
+            needs_values(spec) || secrets.is_some_and(|secrets| !secrets.is_empty());
         let uid = RequestId::derived(id.as_str()).to_string();
         let none = api_runner::v1::Placement::default();
         let placement = spec.placement.as_ref().unwrap_or(&none);
@@ -124,7 +129,8 @@ impl Runner {
             return Ok(None);
         };
         let spec = &record.spec;
-        if spec.volumes.is_empty() && spec.env_from.is_empty() {
+        let bare = spec.volumes.is_empty() && spec.env_from.is_empty();
+        if bare && !self.0.stores.has_secrets() {
             return Ok(None);
         }
         let supplied = async {
@@ -194,11 +200,27 @@ impl Runner {
 
     async fn look_up(&self, record: &Record) -> Result<Option<Confidential>, Unsupplied> {
         let spec = &record.spec;
-        if !needs_values(spec) {
+        let stores = self.store_secrets(record)?;
+        if !needs_values(spec) && stores.is_empty() {
             return Ok(None);
         }
         let mut found = Found::new();
         let mut confidential = Confidential::default();
+        let mut secrets = BTreeMap::new();
+        for name in stores {
+            let values = self.find(&mut found, record, Kind::Secret, &name, false);
+            let values = values.await?.into_iter().flatten();
+            // Keys of stores are texts.
+            let texts = values.filter_map(|(key, value)| {
+                let value = String::from_utf8(value.clone()).ok()?;
+                Some((key.clone(), value))
+            });
+            secrets.insert(name, texts.collect::<BTreeMap<_, _>>());
+        }
+        if !secrets.is_empty() {
+            confidential.store_secrets = serde_json::to_vec(&secrets)
+                .map_err(|error| Error::io(Path::new("the secrets of stores"))(error.into()))?;
+        }
         for variable in &spec.env_from {
             let (kind, wanted) = match &variable.source {
                 Some(env_from::Source::Secret(wanted)) => (Kind::Secret, wanted),
@@ -238,6 +260,16 @@ impl Runner {
                 }));
         }
         Ok(Some(confidential))
+    }
+
+    /// The secrets that its artifacts need, by its assignment: what is kept of a request has no inputs.
+    fn store_secrets(&self, record: &Record) -> Result<BTreeSet<String>, Error> {
+        if !self.0.stores.has_secrets() {
+            return Ok(BTreeSet::new());
+        }
+        let assignment = self.0.files.assignment(&record.id)?;
+        let step = assignment.step.unwrap_or_default();
+        Ok(self.0.stores.secrets(&record.namespace, &step))
     }
 
     /// The values of a bundle; none for one that does not exist and need not.

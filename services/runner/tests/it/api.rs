@@ -146,11 +146,13 @@ async fn a_watch_tells_what_is_there_then_every_end() {
     let mut last: HashMap<String, pb::Workload> = HashMap::new();
     let mut synced = false;
     let all = async {
-        while last
-            .values()
-            .filter(|workload| workload.ended_at.is_some())
-            .count()
-            < 21
+        // Ends may be told before what was there has been told whole.
+        while !synced
+            || last
+                .values()
+                .filter(|workload| workload.ended_at.is_some())
+                .count()
+                < 21
         {
             let told = watch.message().await.unwrap().unwrap();
             synced |= told.synced;

@@ -27,6 +27,10 @@ pub struct TransferRequest {
     /// The artifacts.
     #[prost(message, repeated, tag = "4")]
     pub items: ::prost::alloc::vec::Vec<TransferItem>,
+    /// Whether the standard input has the secrets that the stores are signed in to with: a JSON object of the secrets by
+    /// name, each an object of texts by key.
+    #[prost(bool, tag = "5")]
+    pub secrets: bool,
 }
 /// One artifact to move.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -313,6 +317,10 @@ pub struct Confidential {
     /// Files below mounts that have no source.
     #[prost(message, repeated, tag = "2")]
     pub files: ::prost::alloc::vec::Vec<ConfidentialFile>,
+    /// What the transfer program reads from its standard input: secrets that stores are signed in to with, as JSON; empty
+    /// for none.
+    #[prost(bytes = "vec", tag = "3")]
+    pub store_secrets: ::prost::alloc::vec::Vec<u8>,
 }
 /// A file that lives in memory.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
