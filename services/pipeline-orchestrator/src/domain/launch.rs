@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use ids::{ArtifactId, RunId, TaskId, WorkloadId};
 use pipeline_spec::plan::{
-    ArtifactType, Body, Container, Executor, Files, OutputArtifact, ParameterType, Resources,
+    ArtifactType, Body, Component, Container, Executor, Files, OutputArtifact, ParameterType,
+    Resources,
 };
 use serde_json::{Map, Value, json};
 
@@ -15,6 +16,9 @@ use super::placeholder::{self, Placeholder};
 use super::platform::{self, Platform};
 use super::resolve::{self, Unresolved, file_name};
 use super::state::{RunState, missing};
+
+/// The placeholder of the whole ExecutorInput.
+const EXECUTOR_INPUT: &str = "{{$}}";
 
 /// The whole of an attempt, in the engine's terms.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,7 +136,7 @@ pub fn launch_spec(state: &RunState, id: TaskId) -> Result<LaunchSpec, StepError
         settings,
         command: container.command.clone(),
         args: container.args.clone(),
-        inputs_json: executor_inputs(state, &task.body.inputs)?.to_string(),
+        inputs_json: executor_inputs(state, component, container, &task.body.inputs)?.to_string(),
         output_parameters: component
             .output_parameters
             .iter()
@@ -228,12 +232,28 @@ pub(super) fn settings(
 }
 
 /// `inputs` of the kfp ExecutorInput. The name of an input artifact is its id, as the upstream driver has it.
-fn executor_inputs(state: &RunState, inputs: &Inputs) -> Result<Value, StepError> {
+fn executor_inputs(
+    state: &RunState,
+    component: &Component,
+    container: &Container,
+    inputs: &Inputs,
+) -> Result<Value, StepError> {
+    let mut parameters = inputs.parameters.clone();
+    // The SDK's executor looks for the fields of a final status without asking whether there is one, so a component
+    // that is run by itself, with nothing before it, would break. Others tell what was not given by its absence.
+    let mut words = container.command.iter().chain(&container.args);
+    if words.any(|word| word == EXECUTOR_INPUT) {
+        for (name, declared) in &component.input_parameters {
+            if declared.parameter_type == ParameterType::TaskFinalStatus {
+                parameters.entry(name.clone()).or_insert_with(|| json!({}));
+            }
+        }
+    }
     let mut artifacts = Map::new();
     for (input, ids) in &inputs.artifacts {
         artifacts.insert(input.clone(), artifact_list(state, ids)?);
     }
-    Ok(json!({ "parameterValues": inputs.parameters, "artifacts": artifacts }))
+    Ok(json!({ "parameterValues": parameters, "artifacts": artifacts }))
 }
 
 /// An `ArtifactList` as kfp writes it.

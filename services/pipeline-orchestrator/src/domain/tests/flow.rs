@@ -1,6 +1,8 @@
 //! Conditions, exit tasks and tasks that ignore failures: one rule per test.
 
-use pipeline_spec::plan::{Body, OutputSelector, ParameterType, ParameterValue, Plan, Strategy};
+use pipeline_spec::plan::{
+    Body, Executor, OutputSelector, ParameterType, ParameterValue, Plan, Strategy,
+};
 use serde_json::{Value, json};
 
 use super::build::*;
@@ -279,6 +281,43 @@ fn an_exit_task_runs_after_a_failure_and_learns_of_it() {
     assert_eq!(
         bench.state.run.body.message,
         "`handler/a` failed: exit code 3"
+    );
+}
+
+/// A component with a final status as its input, run by itself.
+fn alone(args: &[&str]) -> Plan {
+    let mut exits = program();
+    exits.input_parameters.insert(
+        "status".into(),
+        typed(ParameterType::TaskFinalStatus, None, true),
+    );
+    let mut plan = plan(
+        component(Body::Dag(dag(vec![task("exit", "exit", &[])]))),
+        vec![("exit", exits)],
+    );
+    let mut container = container();
+    container.args = args.iter().map(|&arg| arg.to_owned()).collect();
+    plan.executors
+        .insert("exec".into(), Executor::Container(container));
+    plan
+}
+
+#[test]
+fn a_final_status_that_nobody_gave_is_empty_for_those_who_read_the_whole_input() {
+    let given = |args: &[&str]| {
+        let bench = Bench::started(alone(args), json!({}));
+        let spec = launch_spec(&bench.state, bench.get("exit").id).unwrap();
+        let inputs: Value = serde_json::from_str(&spec.inputs_json).unwrap();
+        inputs["parameterValues"].clone()
+    };
+    assert_eq!(
+        given(&["--executor_input", "{{$}}"]),
+        json!({ "status": {} })
+    );
+    assert_eq!(
+        given(&["{{$.inputs.parameters['status']}}"]),
+        json!({}),
+        "what asks whether it is there must see that it is not"
     );
 }
 

@@ -1,0 +1,89 @@
+# python: kfp-2.17
+"""Shapes that the SDK compiles and that are easy to overlook: outputs of another type than declared, statuses of nobody."""
+
+import os
+import sys
+from typing import List
+
+from _flow import Ran, fail, number, text, total
+from _harness import Server, Suite, equal
+import kfp
+from kfp import dsl
+from kfp.dsl import PipelineTaskFinalStatus
+
+suite = Suite()
+
+
+@dsl.component
+def tell(status: PipelineTaskFinalStatus) -> str:
+    return f"{status.state} {status.pipeline_task_name} {status.error_code}"
+
+
+@suite.test
+def a_component_that_wants_a_final_status_runs_by_itself(server, client):
+    ran = Ran(server, client, tell).ended("SUCCEEDED")
+    equal(ran.run["outputs"]["Output"], "None None None")
+    ran = Ran(server, client, tell, {"status": {"state": "COMPLETE", "pipelineTaskName": "a"}}).ended("SUCCEEDED")
+    equal(ran.run["outputs"]["Output"], "COMPLETE a None")
+
+
+@dsl.component
+def state_of(status: dict) -> str:
+    return status["state"]
+
+
+@dsl.pipeline(name="notify")
+def notify(status: PipelineTaskFinalStatus):
+    state = state_of(status=status)
+    with dsl.If(state.output == "FAILED"):
+        text(value="something failed")
+    with dsl.If(state.output == "COMPLETE"):
+        text(value="all is well")
+
+
+@dsl.pipeline(name="pipeline-as-exit-task")
+def exit_pipeline(broken: bool):
+    with dsl.ExitHandler(notify(), name="work"):
+        text(value="work")
+        with dsl.If(broken == True):  # noqa: E712
+            fail()
+
+
+@suite.test
+def a_pipeline_is_an_exit_task(server, client):
+    ran = Ran(server, client, exit_pipeline, {"broken": True}).ended("FAILED")
+    equal(ran.output("notify/condition-1/text"), "something failed")
+    equal((ran.state("notify"), ran.state("notify/condition-2")), ("SUCCEEDED", "SKIPPED"))
+    ran = Ran(server, client, exit_pipeline, {"broken": False}).ended("SUCCEEDED")
+    equal(ran.output("notify/condition-2/text-2"), "all is well")
+    equal(ran.state("notify/condition-1"), "SKIPPED")
+
+
+@dsl.pipeline(name="collected-over-a-condition")
+def over_condition(threshold: int = 2) -> List[int]:
+    with dsl.ParallelFor([1, 2, 3]) as value:
+        with dsl.If(value >= threshold):
+            kept = number(value=value)
+    with dsl.If(threshold == 2):
+        summed = total(values=dsl.Collected(kept.output))
+    return dsl.Collected(summed.output)
+
+
+@suite.test
+def what_is_collected_from_a_condition_alone_is_its_value(server, client):
+    ran = Ran(server, client, over_condition).ended("SUCCEEDED")
+    equal(ran.input("condition-4/total", "values"), [2, 3])
+    # The compiler declares a list, but no loop is there to gather one.
+    equal(ran.run["outputs"]["Output"], 5)
+
+
+def main():
+    with suite.guard("server"), Server() as server:
+        client = kfp.Client(host=server.url)
+        sys.stdout, out = open(os.devnull, "w"), sys.stdout
+        suite.run(server, client, workers=2)
+        sys.stdout = out
+    suite.close()
+
+
+main()
