@@ -1,13 +1,12 @@
 //! `RunService`.
 
 use api_kfp::v2beta1 as kfp;
-use ids::ExperimentId;
 use tonic::{Request, Response, Status};
 
 use super::call::{answer, call, nothing};
 use super::{parse, render};
 use crate::app::App;
-use crate::domain::RUN_FIELDS;
+use crate::domain::{RUN_FIELDS, RunsOf};
 use crate::error::{Error, SERVICE};
 
 const KIND: &str = "run";
@@ -45,9 +44,9 @@ impl Api {
             sort_by,
             filter,
         } = request;
-        let experiment: Option<ExperimentId> = match experiment_id.as_str() {
-            "" => None,
-            text => Some(parse::id("experiment", "experiment_id", text)?),
+        let of = match experiment_id.as_str() {
+            "" => RunsOf::All,
+            text => RunsOf::Experiment(parse::id("experiment", "experiment_id", text)?),
         };
         let parent = format!("experiment_id={experiment_id}");
         let query = parse::query(
@@ -58,7 +57,7 @@ impl Api {
             &filter,
             &parent,
         )?;
-        let page = self.app.list_runs(experiment, query).await?;
+        let page = self.app.list_runs(of, query).await?;
         Ok(kfp::ListRunsResponse {
             runs: page.items.iter().map(render::run).collect(),
             total_size: i32::try_from(page.total).unwrap_or(i32::MAX),

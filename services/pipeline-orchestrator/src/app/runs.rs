@@ -17,7 +17,7 @@ use crate::domain::macros::{self, Facts};
 use crate::domain::violation::Violations;
 use crate::domain::{
     CachePolicy, DEFAULT_EXPERIMENT, Entered, LOST_BUDGET, Query, Run, RunBody, RunRecord,
-    RunStatus, Source, Spec, StorageState, Task, TaskRecord,
+    RunStatus, RunsOf, Source, Spec, StorageState, Task, TaskRecord,
 };
 use crate::error::Error;
 use crate::store::{Page, experiments, pipelines, runs, specs, tasks};
@@ -304,14 +304,9 @@ impl App {
     }
 
     /// Returns a page of runs, without their tasks: those of one run may be thousands.
-    pub async fn list_runs(
-        &self,
-        experiment: Option<ExperimentId>,
-        query: Query,
-    ) -> Result<Page<RunDetails>, Error> {
-        let page = self.read(move |conn| {
-            Box::pin(async move { Ok(runs::list(conn, experiment, &query).await?) })
-        });
+    pub async fn list_runs(&self, of: RunsOf, query: Query) -> Result<Page<RunDetails>, Error> {
+        let page =
+            self.read(move |conn| Box::pin(async move { Ok(runs::list(conn, of, &query).await?) }));
         let details = |(record, spec)| RunDetails {
             record,
             spec,

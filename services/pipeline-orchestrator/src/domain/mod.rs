@@ -93,8 +93,9 @@ pub use model::{
 pub use page::{Asked, Query, QueryError, Sort, SortValue, Start};
 pub use records::{
     DEFAULT_EXPERIMENT, EXPERIMENT_FIELDS, Experiment, PIPELINE_FIELDS, Pipeline, RUN_FIELDS,
-    RunRecord, Source, Spec, StorageState, VERSION_FIELDS, Version, shown_state,
+    RunRecord, RunsOf, Source, Spec, StorageState, VERSION_FIELDS, Version, shown_state,
 };
+pub use resolve::resource_name;
 pub use run_filter::{Condition, RunKey, RunTest, cut, parse_run_filter};
 pub use state::{MAX_DEPTH, MAX_TASKS, RunState, parse_workload_id};
 pub use status::{

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clock::Timestamp;
-use ids::{ExperimentId, PipelineId, PipelineVersionId};
+use ids::{ExperimentId, PipelineId, PipelineVersionId, ScheduleId};
 
 use super::fields::{Field, Fields};
 use super::model::{Cancel, Run};
@@ -113,6 +113,17 @@ pub enum Source {
     Inline,
     /// A stored version; it may be gone by now.
     Version(PipelineId, PipelineVersionId),
+}
+
+/// Which runs a list is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunsOf {
+    /// All of them.
+    All,
+    /// Those of an experiment.
+    Experiment(ExperimentId),
+    /// Those that a schedule made.
+    Schedule(ScheduleId),
 }
 
 /// A run with all that is stored of it except its tasks.

@@ -11,7 +11,7 @@ use pipeline_spec::plan::{
 use serde_json::{Map, Value, json};
 
 use super::event::StepError;
-use super::model::{Inputs, Task};
+use super::model::{Inputs, Run, Task};
 use super::placeholder::{self, Placeholder};
 use super::platform::{self, WORKSPACE};
 use super::state::RunState;
@@ -208,7 +208,7 @@ fn final_status(state: &RunState, task: &Task) -> Value {
     );
     json!({
         "state": name,
-        "pipelineJobResourceName": resource_name(state),
+        "pipelineJobResourceName": resource_name(&state.run),
         "pipelineTaskName": task.name,
         "error": error,
     })
@@ -364,7 +364,7 @@ pub(super) fn context(state: &RunState, task: &Task) -> BTreeMap<String, String>
     [
         ("pipeline_job_name", run.display_name.clone()),
         ("pipeline_job_uuid", run.id.to_string()),
-        ("pipeline_job_resource_name", resource_name(state)),
+        ("pipeline_job_resource_name", resource_name(&state.run)),
         ("pipeline_job_create_time_utc", seconds(run.created_at)),
         (
             "pipeline_job_schedule_time_utc",
@@ -380,9 +380,9 @@ pub(super) fn context(state: &RunState, task: &Task) -> BTreeMap<String, String>
     .collect()
 }
 
-/// The name of the run among all runs.
-fn resource_name(state: &RunState) -> String {
-    format!("{}-{}", file_name(&state.run.pipeline_name), state.run.id)
+/// The name of the run among all runs: what `{{workflow.name}}` and the newer contract's counterpart stand for.
+pub fn resource_name(run: &Run) -> String {
+    format!("{}-{}", file_name(&run.pipeline_name), run.id)
 }
 
 /// A name as one safe segment of a path: other characters become `-`, dots do not lead.

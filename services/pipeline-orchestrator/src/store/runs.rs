@@ -8,7 +8,7 @@ use super::lists::{self, Page, Select};
 use super::rows::{ListedRun, time_or_zero};
 use super::specs;
 use super::sql as text;
-use crate::domain::{Query, Run, RunRecord, Source, Spec, StorageState, shown_state};
+use crate::domain::{Query, Run, RunRecord, RunsOf, Source, Spec, StorageState, shown_state};
 
 pub(super) const LIST: Select = Select {
     columns: text::LISTED_RUN_COLUMNS,
@@ -79,10 +79,14 @@ pub(crate) async fn visible(conn: &mut Conn, id: RunId) -> Result<Option<RunReco
 /// A page of runs, each with its specification when it brought its own.
 pub(crate) async fn list(
     conn: &mut Conn,
-    experiment: Option<ExperimentId>,
+    of: RunsOf,
     query: &Query,
 ) -> Result<Page<(RunRecord, Option<String>)>, Error> {
-    let parent = experiment.map(|id| ("runs.experiment_id", id.to_string()));
+    let parent = match of {
+        RunsOf::All => None,
+        RunsOf::Experiment(id) => Some(("runs.experiment_id", id.to_string())),
+        RunsOf::Schedule(id) => Some(("runs.recurring_run_id", id.to_string())),
+    };
     let page: Page<ListedRun> = lists::page(conn, LIST, parent, query).await?;
     Ok(page.map(|ListedRun(record, spec)| (record, spec)))
 }

@@ -41,10 +41,7 @@ impl Api {
     }
 
     async fn list(&self, request: v1::ListJobsRequest) -> Result<v1::ListJobsResponse, Error> {
-        let experiment = match parse::scope(request.resource_reference_key.clone())? {
-            parse::Scope::All => None,
-            parse::Scope::Experiment(id) => Some(id),
-        };
+        let experiment = parse::jobs_of(request.resource_reference_key.clone())?;
         let parent = match &experiment {
             Some(id) => format!("experiment_id={id}"),
             None => "experiment_id=".to_owned(),

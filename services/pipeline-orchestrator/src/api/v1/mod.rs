@@ -89,3 +89,4 @@ impl Mutation for v1::ArchiveRunRequest {}
 impl Mutation for v1::UnarchiveRunRequest {}
 impl Mutation for v1::DeleteRunRequest {}
 impl Mutation for v1::TerminateRunRequest {}
+impl Mutation for v1::RetryRunRequest {}

@@ -12,7 +12,7 @@ use crate::app::{NewPipeline, NewRun, NewSchedule, NewSource};
 use crate::domain::violation::{
     DESCRIPTION, EXPERIMENT_NAME, LINE, PIPELINE_NAME, RUN_NAME, Violations,
 };
-use crate::domain::{Asked, Fields, Query};
+use crate::domain::{Asked, Fields, Query, RunsOf};
 use crate::error::Error;
 
 /// What a list call asks for.
@@ -38,34 +38,36 @@ impl Page<'_> {
     }
 }
 
-/// What a list is limited to.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Scope {
-    All,
-    Experiment(ExperimentId),
-}
+const SCOPE: &str = "resource_reference_key";
 
-/// The scope of a list of runs.
-pub(super) fn scope(key: Option<v1::ResourceKey>) -> Result<Scope, Error> {
-    const FIELD: &str = "resource_reference_key";
+/// What a list of runs is limited to.
+pub(super) fn runs_of(key: Option<v1::ResourceKey>) -> Result<RunsOf, Error> {
+    const ID: &str = "resource_reference_key.id";
     let Some(key) = key else {
-        return Ok(Scope::All);
+        return Ok(RunsOf::All);
     };
     match key.r#type() {
         // There is one namespace.
-        v1::ResourceType::UnknownResourceType | v1::ResourceType::Namespace => Ok(Scope::All),
-        v1::ResourceType::Experiment if key.id.is_empty() => Ok(Scope::All),
-        v1::ResourceType::Experiment => Ok(Scope::Experiment(id(
-            "experiment",
-            "resource_reference_key.id",
-            &key.id,
-        )?)),
-        v1::ResourceType::Job | v1::ResourceType::Pipeline | v1::ResourceType::PipelineVersion => {
-            Err(Error::field(
-                FIELD,
-                "must be of the type EXPERIMENT or NAMESPACE",
-            ))
-        }
+        v1::ResourceType::UnknownResourceType | v1::ResourceType::Namespace => Ok(RunsOf::All),
+        v1::ResourceType::Experiment if key.id.is_empty() => Ok(RunsOf::All),
+        v1::ResourceType::Experiment => Ok(RunsOf::Experiment(id("experiment", ID, &key.id)?)),
+        v1::ResourceType::Job => Ok(RunsOf::Schedule(id("job", ID, &key.id)?)),
+        v1::ResourceType::Pipeline | v1::ResourceType::PipelineVersion => Err(Error::field(
+            SCOPE,
+            "must be of the type EXPERIMENT, JOB or NAMESPACE",
+        )),
+    }
+}
+
+/// The experiment that a list of jobs is limited to; none for all of them.
+pub(super) fn jobs_of(key: Option<v1::ResourceKey>) -> Result<Option<ExperimentId>, Error> {
+    match runs_of(key)? {
+        RunsOf::All => Ok(None),
+        RunsOf::Experiment(id) => Ok(Some(id)),
+        RunsOf::Schedule(_) => Err(Error::field(
+            SCOPE,
+            "must be of the type EXPERIMENT or NAMESPACE",
+        )),
     }
 }
 
@@ -307,10 +309,12 @@ fn source(
 
 #[cfg(test)]
 mod tests {
+    use ids::ScheduleId;
+
     use super::*;
 
     #[test]
-    fn lists_of_runs_are_limited_to_an_experiment() {
+    fn lists_of_runs_are_limited_to_an_experiment_or_a_job() {
         let key = |kind: v1::ResourceType, id: &str| {
             Some(v1::ResourceKey {
                 r#type: kind.into(),
@@ -318,11 +322,16 @@ mod tests {
             })
         };
         let experiment = ExperimentId::generate();
-        assert_eq!(scope(None).unwrap(), Scope::All);
-        let namespace = scope(key(v1::ResourceType::Namespace, "kubeflow"));
-        assert_eq!(namespace.unwrap(), Scope::All);
-        let found = scope(key(v1::ResourceType::Experiment, &experiment.to_string()));
-        assert_eq!(found.unwrap(), Scope::Experiment(experiment));
-        assert!(scope(key(v1::ResourceType::Pipeline, "x")).is_err());
+        let job = ScheduleId::generate();
+        assert_eq!(runs_of(None).unwrap(), RunsOf::All);
+        let namespace = runs_of(key(v1::ResourceType::Namespace, "kubeflow"));
+        assert_eq!(namespace.unwrap(), RunsOf::All);
+        let found = runs_of(key(v1::ResourceType::Experiment, &experiment.to_string()));
+        assert_eq!(found.unwrap(), RunsOf::Experiment(experiment));
+        let found = runs_of(key(v1::ResourceType::Job, &job.to_string()));
+        assert_eq!(found.unwrap(), RunsOf::Schedule(job));
+        assert!(runs_of(key(v1::ResourceType::Job, "x")).is_err());
+        assert!(runs_of(key(v1::ResourceType::Pipeline, "x")).is_err());
+        assert!(jobs_of(key(v1::ResourceType::Job, &job.to_string())).is_err());
     }
 }

@@ -8,7 +8,7 @@ use super::super::call::{answer, call, nothing};
 use super::super::parse::id;
 use super::{metrics, parse, render};
 use crate::app::App;
-use crate::domain::RUN_FIELDS;
+use crate::domain::{RUN_FIELDS, RunsOf};
 use crate::error::{Error, SERVICE};
 
 const KIND: &str = "run";
@@ -46,13 +46,11 @@ impl Api {
     }
 
     async fn list(&self, request: v1::ListRunsRequest) -> Result<v1::ListRunsResponse, Error> {
-        let experiment = match parse::scope(request.resource_reference_key.clone())? {
-            parse::Scope::All => None,
-            parse::Scope::Experiment(id) => Some(id),
-        };
-        let parent = match &experiment {
-            Some(id) => format!("experiment_id={id}"),
-            None => "experiment_id=".to_owned(),
+        let of = parse::runs_of(request.resource_reference_key.clone())?;
+        let parent = match &of {
+            RunsOf::All => "experiment_id=".to_owned(),
+            RunsOf::Experiment(id) => format!("experiment_id={id}"),
+            RunsOf::Schedule(id) => format!("job_id={id}"),
         };
         let asked = parse::Page {
             size: request.page_size,
@@ -61,7 +59,7 @@ impl Api {
             filter: &request.filter,
         };
         let query = asked.query(&RUN_FIELDS, &parent)?;
-        let page = self.app.list_runs(experiment, query).await?;
+        let page = self.app.list_runs(of, query).await?;
         let ids = page.items.iter().map(|details| details.record.run.id);
         let mut metrics = self.app.run_metrics(ids.collect()).await?;
         let runs = page.items.iter().map(|details| {
@@ -98,6 +96,12 @@ impl Api {
         let id = id(KIND, "run_id", &request.get_ref().run_id)?;
         let reason = format!("terminated by {}", rpc::context(&request).principal.name);
         answer(self.app.terminate_run(call, id, reason).await?, nothing)
+    }
+
+    async fn retry(&self, request: Request<v1::RetryRunRequest>) -> Result<(), Error> {
+        let call = call(&request, "RetryRunV1", nothing)?;
+        let id = id(KIND, "run_id", &request.get_ref().run_id)?;
+        answer(self.app.retry_run(call, id).await?, nothing)
     }
 
     async fn report(
@@ -172,8 +176,8 @@ impl v1::run_service_server::RunService for Api {
 
     async fn retry_run_v1(
         &self,
-        _request: Request<v1::RetryRunRequest>,
+        request: Request<v1::RetryRunRequest>,
     ) -> Result<Response<()>, Status> {
-        aip::unary(SERVICE, Err(Error::Unimplemented("RetryRunV1")))
+        aip::unary(SERVICE, self.retry(request).await)
     }
 }

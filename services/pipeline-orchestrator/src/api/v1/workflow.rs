@@ -11,7 +11,7 @@ use pipeline_spec::argo;
 use serde_json::{Map, Value, json};
 
 use super::render;
-use crate::domain::{RunRecord, Task, TaskKind, TaskStatus};
+use crate::domain::{RunRecord, Task, TaskKind, TaskStatus, resource_name};
 
 /// The workflow; `document` is what the run executes.
 pub(super) fn manifest(record: &RunRecord, tasks: &[Task], document: &str) -> Value {
@@ -23,7 +23,7 @@ pub(super) fn manifest(record: &RunRecord, tasks: &[Task], document: &str) -> Va
         .as_ref()
         .and_then(|workflow| workflow.get("metadata")?.as_object().cloned())
         .unwrap_or_default();
-    let name = name(record);
+    let name = resource_name(run);
     metadata.insert("name".to_owned(), name.clone().into());
     metadata.insert("namespace".to_owned(), "default".into());
     metadata.insert("uid".to_owned(), run.id.to_string().into());
@@ -49,13 +49,6 @@ pub(super) fn manifest(record: &RunRecord, tasks: &[Task], document: &str) -> Va
         "spec": spec.cloned().unwrap_or_else(|| json!({})),
         "status": status,
     })
-}
-
-/// The name that a cluster would have given.
-fn name(record: &RunRecord) -> String {
-    let id = record.run.id.to_string();
-    let short: String = id.chars().take(8).collect();
-    format!("{}-{short}", record.run.pipeline_name)
 }
 
 fn time(at: Option<Timestamp>) -> Value {

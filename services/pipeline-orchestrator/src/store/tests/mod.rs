@@ -17,7 +17,7 @@ use super::idempotency::{self, CallKey, Known};
 use super::{experiments, pipelines, runs, sequences, specs};
 use crate::domain::{
     Asked, Entered, Experiment, Pipeline, Query, RUN_FIELDS, Run, RunBody, RunRecord, RunStatus,
-    Source, Spec, StorageState, Version,
+    RunsOf, Source, Spec, StorageState, Version,
 };
 
 /// A database with the file that it may be in.
@@ -103,7 +103,7 @@ async fn insert(db: &Db, record: RunRecord) {
 
 async fn page(db: &Db, asked: Asked<'_>) -> (Vec<RunRecord>, i64, String) {
     let query = Query::parse(&RUN_FIELDS, &asked).unwrap();
-    let page = db.read(|conn| Box::pin(async move { runs::list(conn, None, &query).await }));
+    let page = db.read(|conn| Box::pin(async move { runs::list(conn, RunsOf::All, &query).await }));
     let page = page.await.unwrap();
     let records = page.items.into_iter().map(|(record, _)| record).collect();
     (records, page.total, page.next)
