@@ -97,6 +97,10 @@ fn container_spec(container: &Container, task: &Task) -> Value {
     if !env.is_empty() {
         spec.insert("env".to_owned(), Value::Array(env));
     }
+    // Documents of the newer SDK have none. Texts of files are part of the program: the source of a script, a constant artifact.
+    if !container.files.is_empty() {
+        spec.insert("files".to_owned(), json!(container.files));
+    }
     Value::Object(spec)
 }
 

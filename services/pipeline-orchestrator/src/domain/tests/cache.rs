@@ -127,6 +127,25 @@ fn a_key_is_the_hash_of_upstreams_document() {
 }
 
 #[test]
+fn texts_of_files_count() {
+    let key = |content: &str| {
+        let mut plan = chain();
+        match plan.executors.get_mut("exec") {
+            Some(Executor::Container(container)) => {
+                container.files.inputs.push(pipeline_spec::plan::InputFile {
+                    path: "/tmp/inputs/text/data".into(),
+                    source: pipeline_spec::plan::FileSource::Text(content.into()),
+                });
+            }
+            _ => panic!("no program"),
+        }
+        second_key(plan, CacheMode::Identity, artifact(71, "aa"))
+    };
+    assert_eq!(key("one"), key("one"));
+    assert_ne!(key("one"), key("other"));
+}
+
+#[test]
 fn a_key_of_the_pipelines_own_leaves_everything_else_out() {
     let mut plan = chain();
     tasks(&mut plan, |task| task.caching.key = "mine".into());
