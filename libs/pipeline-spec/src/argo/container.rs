@@ -18,6 +18,9 @@ const SCRIPT: &str = "/argo/staging/script";
 /// Where output parameters lie that do not come from the program.
 const VALUES: &str = "/argo/values";
 
+/// How the SDK writes the places of artifacts, which its own back end does not fill either.
+const URIS: [&str; 2] = ["{{$.inputs.artifacts[", "{{$.outputs.artifacts["];
+
 const WITHOUT_EFFECT: [&str; 12] = [
     "imagePullPolicy",
     "livenessProbe",
@@ -222,7 +225,16 @@ impl Lowering<'_> {
         let mut rendered = String::new();
         for part in parts {
             let found = match &part {
-                Part::Text(text) => Some(text.clone()),
+                Part::Text(text) => {
+                    if let Some(uri) = URIS.iter().find(|uri| text.contains(**uri)) {
+                        let message = format!(
+                            "`{uri}` is not supported, so `inputUri` and `outputUri` of components are \
+                             not; use `inputPath` and `outputPath`"
+                        );
+                        self.faults.add(at, message);
+                    }
+                    Some(text.clone())
+                }
                 Part::Reference(Reference::Context(name)) => Some(format!("{{{{$.{name}}}}}")),
                 Part::Reference(Reference::InputPath(name)) => path_of(&inputs, "artifacts", name),
                 Part::Reference(Reference::OutputArtifactPath(name)) => {
@@ -337,7 +349,8 @@ impl Lowering<'_> {
                 let mut entry = json!({"mountPath": path});
                 entry["pvcNameParameter"] = json!({"runtimeValue": {"constant": claim}});
                 if let Some(sub) = mount.text("subPath") {
-                    entry["subPath"] = sub.into();
+                    let at = mount.place("subPath");
+                    entry["subPath"] = self.render(template, &at, &sub).into();
                 }
                 push(platform, "pvcMount", entry);
             } else if volume.has("emptyDir") {

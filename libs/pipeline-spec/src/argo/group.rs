@@ -32,6 +32,10 @@ impl Lowering<'_> {
                 tasks.insert(task.name.clone(), task);
             }
         }
+        // One that cannot run was named already; what comes after it is not at fault.
+        if tasks.len() < names.len() {
+            return;
+        }
         let Some(order) = self.order(template, &tasks) else {
             return;
         };
@@ -243,8 +247,9 @@ impl Lowering<'_> {
                 let label = metadata.node("labels");
                 let label = label.text("pipelines.kubeflow.org/enable_caching");
                 let stale = notes.text("pipelines.kubeflow.org/max_cache_staleness");
-                task.caching.enabled =
-                    label.as_deref() == Some("true") && stale.as_deref() != Some("P0D");
+                task.caching.enabled = label.as_deref() == Some("true")
+                    && stale.as_deref() != Some("P0D")
+                    && !callee.names_the_run(&self.facts);
                 task.retry = retry(callee);
             }
         }

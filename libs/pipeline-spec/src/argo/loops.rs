@@ -9,10 +9,11 @@ use serde_json::Value;
 
 use super::group::output_artifact;
 use super::scope::{Carried, Inputs, Scope};
-use super::template::Call;
+use super::template::{Call, Kind};
 use super::{Lowering, artifact_type, text_input};
 use crate::plan::{
-    Body, Component, Dag, InputArtifact, Items, Iterator, OutputSelector, ParameterType, Task,
+    Body, Component, Dag, InputArtifact, Items, Iterator, OutputSelector, ParameterSource,
+    ParameterType, ParameterValue, Task,
 };
 
 /// The input that takes the item of a loop.
@@ -61,12 +62,7 @@ impl Lowering<'_> {
             Iterator {
                 items,
                 item_input: ITEM.to_owned(),
-                parallelism: scope
-                    .template
-                    .node
-                    .number("parallelism")
-                    .and_then(|number| u32::try_from(number).ok())
-                    .unwrap_or_default(),
+                parallelism: self.limit(scope, call),
             }
         });
         let name = format!("{}/{}", scope.template.name, call.name);
@@ -130,6 +126,16 @@ impl Lowering<'_> {
         }
     }
 
+    /// How many iterations may run at a time: the SDK writes its limit into the template that the loop calls.
+    fn limit(&self, scope: &Scope<'_>, call: &Call<'_>) -> u32 {
+        let callee = self.templates.get(&call.template);
+        let callee = callee.filter(|callee| callee.kind != Kind::Program);
+        let limits = [Some(scope.template), callee].into_iter().flatten();
+        let limits = limits.filter_map(|template| template.node.number("parallelism"));
+        let least = limits.filter(|limit| *limit > 0).min().unwrap_or_default();
+        u32::try_from(least).unwrap_or(u32::MAX)
+    }
+
     fn items(&self, scope: &Scope<'_>, call: &Call<'_>, outer: &mut Inputs) -> Items {
         let node = &call.node;
         if node.has("withParam") {
@@ -160,7 +166,51 @@ impl Lowering<'_> {
             );
             return Items::Raw(Vec::new());
         }
-        Items::Raw(items)
+        // Items may name what is only known to the run, such as a parameter.
+        let at = node.place("withItems");
+        let mut plain = Scope {
+            template: scope.template,
+            tasks: scope.tasks,
+            carried: None,
+        };
+        let filled = items
+            .iter()
+            .map(|item| self.filled(item, &mut plain, outer));
+        let filled: Result<Vec<Value>, String> = filled.collect();
+        match self.faults.keep(&at, filled) {
+            Some(filled) if filled != items => {
+                let source = ParameterSource {
+                    value: ParameterValue::Constant(Value::Array(filled)),
+                    selector: String::new(),
+                };
+                outer.parameters.insert(ITEMS.to_owned(), source);
+                Items::Parameter(ITEMS.to_owned())
+            }
+            Some(_) | None => Items::Raw(items),
+        }
+    }
+
+    /// An item with placeholders in place of the expressions in its texts.
+    fn filled(
+        &self,
+        item: &Value,
+        scope: &mut Scope<'_>,
+        outer: &mut Inputs,
+    ) -> Result<Value, String> {
+        Ok(match item {
+            Value::String(text) => Value::from(scope.text(&self.facts.parse(text)?, outer)?),
+            Value::Array(items) => {
+                let items = items.iter().map(|item| self.filled(item, scope, outer));
+                Value::Array(items.collect::<Result<_, _>>()?)
+            }
+            Value::Object(fields) => {
+                let fields = fields
+                    .iter()
+                    .map(|(key, field)| Ok((key.clone(), self.filled(field, scope, outer)?)));
+                Value::Object(fields.collect::<Result<_, String>>()?)
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => item.clone(),
+        })
     }
 
     fn sequence(&self, call: &Call<'_>) -> Vec<Value> {

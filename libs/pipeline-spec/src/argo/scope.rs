@@ -158,6 +158,12 @@ impl Scope<'_> {
         if let [Part::Reference(reference)] = parts {
             return self.parameter(reference);
         }
+        let text = self.text(parts, inputs)?;
+        Ok(source(ParameterValue::Constant(Value::from(text))))
+    }
+
+    /// Text with placeholders for the expressions in it.
+    pub(super) fn text(&mut self, parts: &[Part], inputs: &mut Inputs) -> Result<String, String> {
         let mut text = String::new();
         for part in parts {
             match part {
@@ -174,6 +180,6 @@ impl Scope<'_> {
                 }
             }
         }
-        Ok(source(ParameterValue::Constant(Value::from(text))))
+        Ok(text)
     }
 }

@@ -107,6 +107,18 @@ impl<'a> Template<'a> {
         })
     }
 
+    /// Whether the program itself names its run or its attempt (`{{workflow.uid}}`, `{{pod.name}}`): then what another run put
+    /// out is not what it would put out. Values that are passed to it are told apart as values.
+    pub(super) fn names_the_run(&self, facts: &Facts) -> bool {
+        let parts = ["container", "inputs", "outputs", "script", "volumes"];
+        let mut found = BTreeSet::new();
+        for part in parts.iter().filter_map(|part| self.node.get(part)) {
+            collect(part, facts, &mut found, 0);
+        }
+        let own = |reference: &Reference| matches!(reference, Reference::Context(_));
+        found.iter().any(own)
+    }
+
     /// The calls of a group, in the order of the document.
     pub(super) fn calls(&self) -> Vec<Call<'a>> {
         match self.kind {
@@ -205,6 +217,8 @@ pub(super) fn globals(
         template
             .node
             .each_value(&mut |value| collect(value, facts, &mut found, 0));
+        // Of the run itself, every program knows.
+        found.retain(|reference| !matches!(reference, Reference::Context(_)));
         used.insert(template.name.clone(), found);
         open.push(template.name.clone());
     }
@@ -227,8 +241,9 @@ fn collect(value: &Value, facts: &Facts, found: &mut BTreeSet<Reference>, depth:
         Value::String(text) => {
             // What is wrong with an expression is said where it is used.
             for part in facts.parse(text).unwrap_or_default() {
-                if let Part::Reference(reference @ (Reference::Global(_) | Reference::Status)) =
-                    part
+                if let Part::Reference(
+                    reference @ (Reference::Global(_) | Reference::Status | Reference::Context(_)),
+                ) = part
                 {
                     found.insert(reference);
                 }

@@ -219,6 +219,93 @@ fn loops_have_items_and_fields_of_items() {
 }
 
 #[test]
+fn items_may_name_what_only_the_run_knows() {
+    let items = json!(["{{workflow.parameters.p}}", {"k": "{{inputs.parameters.x}}/q", "n": 1}]);
+    let mut workflow = workflow(json!([
+        {
+            "name": "main",
+            "inputs": {"parameters": [{"name": "x"}]},
+            "dag": {"tasks": [
+                call("a", "step", json!({"arguments": argument("{{item}}"), "withItems": items})),
+            ]},
+        },
+        step("step"),
+    ]));
+    workflow["spec"]["arguments"] = json!({"parameters": [{"name": "x"}, {"name": "p"}]});
+    let plan = plan(&workflow);
+    let task = &dag(&plan, "main").tasks["a"];
+    assert_eq!(
+        task.iterator.as_ref().unwrap().items,
+        Items::Parameter("items".into())
+    );
+    let placeholder = |name: &str| format!("{{{{$.inputs.parameters['channel--{name}']}}}}");
+    let filled = json!([
+        placeholder("workflow.parameters.p"),
+        {"k": format!("{}/q", placeholder("inputs.parameters.x")), "n": 1},
+    ]);
+    assert_eq!(
+        source(task, "items").value,
+        ParameterValue::Constant(filled)
+    );
+    assert_eq!(
+        source(task, "channel--inputs.parameters.x").value,
+        input("x")
+    );
+}
+
+#[test]
+fn a_program_that_names_its_run_is_not_taken_from_the_cache() {
+    let enabled = |word: &str| {
+        let mut step = step("step");
+        step["metadata"] = json!({"labels": {"pipelines.kubeflow.org/enable_caching": "true"}});
+        step["container"]["env"] = json!([{"name": "E", "value": word}]);
+        let plan = plan(&workflow(json!([
+            {"name": "main", "dag": {"tasks": [
+                call("a", "step", json!({"arguments": argument("{{workflow.uid}}")})),
+            ]}},
+            step,
+        ])));
+        dag(&plan, "main").tasks["a"].caching.enabled
+    };
+    assert!(enabled("plain"));
+    assert!(!enabled("of {{workflow.uid}}"));
+    assert!(!enabled("{{pod.name}}"));
+}
+
+#[test]
+fn a_loop_takes_the_limit_of_the_group_that_it_calls() {
+    let limited = |caller: u32, callee: u32| {
+        let plan = plan(&workflow(json!([
+            {"name": "main", "parallelism": caller, "dag": {"tasks": [
+                call("a", "inner", json!({"withItems": [1, 2, 3]})),
+            ]}},
+            {"name": "inner", "parallelism": callee, "dag": {"tasks": [call("b", "p", json!({}))]}},
+            program("p"),
+        ])));
+        let main = dag(&plan, "main");
+        main.tasks["a"].iterator.as_ref().unwrap().parallelism
+    };
+    assert_eq!(limited(0, 0), 0);
+    assert_eq!(limited(0, 2), 2);
+    assert_eq!(limited(3, 0), 3);
+    assert_eq!(limited(3, 2), 2);
+}
+
+#[test]
+fn what_waits_for_something_refused_is_not_blamed() {
+    let found = faults(&workflow(json!([
+        {"name": "main", "dag": {"tasks": [
+            call("a", "cluster", json!({})),
+            call("b", "p", json!({"dependencies": ["a"]})),
+        ]}},
+        {"name": "cluster", "resource": {"action": "create", "manifest": "kind: Secret"}},
+        program("p"),
+    ])));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("`resource`"), "{found:?}");
+}
+
+#[test]
 fn rows_of_steps_follow_each_other() {
     let plan = plan(&workflow(json!([
         {"name": "main", "steps": [

@@ -317,11 +317,12 @@ impl Reader<'_> {
             let at = format!("pvcMount[{index}]");
             let name = self.name(&at, source, &item["constant"])?;
             let name = name.ok_or_else(|| self.not_given(&at, "the name of the volume"))?;
+            let sub_path = self.fill(&at, &item["subPath"])?;
             found.mounts.push(PlatformMount {
                 path: text(&item["mountPath"]),
                 source: MountSource::Volume {
                     name,
-                    sub_path: text(&item["subPath"]),
+                    sub_path: text(&sub_path),
                 },
             });
         }
