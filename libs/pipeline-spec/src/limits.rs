@@ -13,6 +13,12 @@ impl Plan {
     pub fn deadline(&self) -> Option<Duration> {
         seconds(&self.pipeline_config).filter(|limit| !limit.is_zero())
     }
+
+    /// How many programs the run may execute at a time, as a workflow says; none for no limit.
+    pub fn parallelism(&self) -> Option<u64> {
+        let limit = self.pipeline_config.get(PARALLELISM)?.as_u64();
+        limit.filter(|limit| *limit > 0)
+    }
 }
 
 /// Reports limits that no time satisfies.
@@ -32,6 +38,8 @@ pub(crate) fn check(document: &Document, faults: &mut Faults) {
     }
 }
 
+/// Where the plan of a workflow has its `parallelism`. Newer documents have no such setting.
+pub(crate) const PARALLELISM: &str = "parallelism";
 const KEY: &str = "activeDeadlineSeconds";
 
 fn seconds(settings: &Value) -> Option<Duration> {

@@ -16,8 +16,9 @@ mod when;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::limits::PARALLELISM;
 use crate::plan::{
     ArtifactType, Body, Component, Dag, InputParameter, ParameterSource, ParameterType,
     ParameterValue, Plan, Strategy,
@@ -36,7 +37,7 @@ const STATUS: &str =
     "parseJson(string_value)[\"state\"] == \"COMPLETE\" ? \"Succeeded\" : \"Failed\"";
 
 /// Settings of a workflow that mean nothing to processes of one machine.
-const WITHOUT_EFFECT: [&str; 21] = [
+const WITHOUT_EFFECT: [&str; 20] = [
     "affinity",
     "archiveLogs",
     "artifactGC",
@@ -48,7 +49,6 @@ const WITHOUT_EFFECT: [&str; 21] = [
     "hostNetwork",
     "imagePullSecrets",
     "nodeSelector",
-    "parallelism",
     "podGC",
     "podMetadata",
     "podPriority",
@@ -110,6 +110,7 @@ fn read(workflow: &Value, faults: &Faults) -> Option<Plan> {
             "arguments",
             "entrypoint",
             "onExit",
+            "parallelism",
             "templates",
             "volumes",
         ],
@@ -250,7 +251,12 @@ fn empty(metadata: &Node<'_>, spec: &Node<'_>) -> Plan {
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| "workflow".to_owned());
     let noted = |key: &str| noted.get(key).and_then(Value::as_str).map(str::to_owned);
-    let deadline = spec.number("activeDeadlineSeconds");
+    let mut config = serde_json::Map::new();
+    for key in ["activeDeadlineSeconds", PARALLELISM] {
+        if let Some(number) = spec.number(key) {
+            config.insert(key.to_owned(), number.into());
+        }
+    }
     Plan {
         display_name: noted("name").unwrap_or_else(|| name.clone()),
         description: noted("description").unwrap_or_default(),
@@ -270,10 +276,11 @@ fn empty(metadata: &Node<'_>, spec: &Node<'_>) -> Plan {
         },
         components: BTreeMap::new(),
         executors: BTreeMap::new(),
-        pipeline_config: deadline.map_or(
-            Value::Null,
-            |seconds| json!({"activeDeadlineSeconds": seconds}),
-        ),
+        pipeline_config: if config.is_empty() {
+            Value::Null
+        } else {
+            Value::Object(config)
+        },
     }
 }
 

@@ -8,7 +8,31 @@ use super::launch;
 use super::model::{Artifact, Attempt, Task};
 use super::platform;
 use super::state::parse_workload_id;
-use super::status::{Advance, AttemptStatus, TaskAction, TaskStatus};
+use super::status::{Advance, AttemptStatus, TaskAction, TaskKind, TaskStatus};
+
+/// The reason of a program that waits for others of its run to end.
+pub(super) const HELD: &str = "PARALLELISM";
+
+impl Task {
+    /// Whether it waits for other programs of the run to end.
+    pub(super) fn held(&self) -> bool {
+        self.status == TaskStatus::Ready && self.body.reason == HELD
+    }
+
+    /// Whether it is a program that was begun and has not ended.
+    pub(super) fn is_open_program(&self) -> bool {
+        self.kind == TaskKind::Container
+            && match self.status {
+                TaskStatus::Ready | TaskStatus::Running | TaskStatus::Canceling => true,
+                TaskStatus::Pending
+                | TaskStatus::Succeeded
+                | TaskStatus::Cached
+                | TaskStatus::Failed
+                | TaskStatus::Skipped
+                | TaskStatus::Canceled => false,
+            }
+    }
+}
 
 impl Engine<'_> {
     /// Commits the first attempt of a program.
@@ -21,7 +45,7 @@ impl Engine<'_> {
             return self.fail_unresolved(id, &unresolved);
         }
         let must_run = platform::must_run(self.state, container);
-        match launch::settings(task, container, &task.body.inputs) {
+        match launch::settings(task, container, &task.body.inputs, &Default::default()) {
             Ok(settings) => {
                 self.task_mut(id)?.body.image.clone_from(&settings.image);
                 if !must_run && self.asks_cache(id, &settings)? {
@@ -33,9 +57,43 @@ impl Engine<'_> {
         self.launch_program(id)
     }
 
+    /// Commits an attempt, or lets the program wait for others to end.
     pub(super) fn launch_program(&mut self, id: TaskId) -> Result<(), StepError> {
-        self.act(id, TaskAction::Launch)?;
-        self.add_attempt(id)
+        match self.state.plan.parallelism() {
+            // Who waits already goes first.
+            Some(limit) if self.state.programs >= limit || !self.state.held.is_empty() => {
+                let message = format!("waits because the run executes at most {limit} at a time");
+                self.state.held.insert(id);
+                self.act_because(id, TaskAction::Launch, HELD, message)
+            }
+            Some(_) | None => {
+                self.act(id, TaskAction::Launch)?;
+                self.add_attempt(id)
+            }
+        }
+    }
+
+    /// Launches programs that waited for others to end.
+    pub(super) fn launch_held(&mut self) -> Result<(), StepError> {
+        let limit = self.state.plan.parallelism().unwrap_or(u64::MAX);
+        while self.state.programs < limit
+            && let Some(id) = self.state.held.first().copied()
+        {
+            let task = self.state.task(id)?;
+            if self.state.stopped_by_failure(task)? {
+                let message = "not started because another task of its group failed".to_owned();
+                self.act_because(id, TaskAction::Cancel, "GROUP_FAILED", message)?;
+                self.act(id, TaskAction::End)?;
+                continue;
+            }
+            let body = &mut self.task_mut(id)?.body;
+            body.reason.clear();
+            body.message.clear();
+            self.state.held.remove(&id);
+            self.state.programs += 1;
+            self.add_attempt(id)?;
+        }
+        Ok(())
     }
 
     pub(super) fn add_attempt(&mut self, id: TaskId) -> Result<(), StepError> {

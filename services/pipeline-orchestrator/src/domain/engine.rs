@@ -183,7 +183,10 @@ impl Engine<'_> {
             } else if let Some(id) = self.ready.pop_front() {
                 self.begin(id)?;
             } else {
-                return Ok(());
+                self.launch_held()?;
+                if self.ended.is_empty() {
+                    return Ok(());
+                }
             }
         }
     }
@@ -286,7 +289,7 @@ impl Engine<'_> {
     pub(super) fn act(&mut self, id: TaskId, action: TaskAction) -> Result<(), StepError> {
         let now = self.now;
         let task = self.task_mut(id)?;
-        let before = task.status;
+        let (before, open) = (task.status, task.is_open_program());
         let after = before
             .after(action)
             .map_err(|illegal| StepError::IllegalTaskMove { task: id, illegal })?;
@@ -295,6 +298,7 @@ impl Engine<'_> {
             status: after,
             at: now,
         });
+        let opened = task.is_open_program();
         if after.ended() {
             task.ended_at = Some(now);
             let leads = task.leads();
@@ -309,6 +313,7 @@ impl Engine<'_> {
             task.ended_at = None;
             self.state.open_importers += usize::from(task.kind == TaskKind::Importer);
         }
+        self.count_program(id, open, opened);
         let counts = &mut self.state.run.body.task_counts;
         if let Some(count) = counts.get_mut(&before) {
             *count -= 1;
@@ -321,6 +326,17 @@ impl Engine<'_> {
             self.end_inside(id)?;
         }
         Ok(())
+    }
+
+    /// Counts the programs that the run executes; those that wait for others are not among them.
+    fn count_program(&mut self, id: TaskId, before: bool, after: bool) {
+        let state = &mut self.state;
+        if before && !state.held.remove(&id) {
+            state.programs -= 1;
+        }
+        if after && !state.held.contains(&id) {
+            state.programs += 1;
+        }
     }
 
     /// Moves a task and says why.

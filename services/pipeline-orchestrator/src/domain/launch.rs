@@ -104,7 +104,8 @@ pub fn launch_spec(state: &RunState, id: TaskId) -> Result<LaunchSpec, StepError
         .ok_or_else(|| missing("attempt of task", id))?;
     let component = state.component(task)?;
     let container = container(state, task)?;
-    let mut settings = settings(task, container, &task.body.inputs)
+    let placeholders = placeholders(state, task, attempt.number);
+    let mut settings = settings(task, container, &task.body.inputs, &placeholders)
         .map_err(|unresolved| StepError::Inconsistent(unresolved.to_string()))?;
     // It is for the engine.
     settings.env.retain(|(name, _)| name != CACHE_VARIABLE);
@@ -143,7 +144,7 @@ pub fn launch_spec(state: &RunState, id: TaskId) -> Result<LaunchSpec, StepError
             .map(|(name, parameter_type)| (name.clone(), *parameter_type))
             .collect(),
         output_artifacts: output_artifacts.collect(),
-        placeholders: placeholders(state, task, attempt.number),
+        placeholders,
         declared_inputs: declared_inputs.collect(),
         platform,
         files: container.files.clone(),
@@ -181,11 +182,13 @@ pub(super) fn container<'a>(state: &'a RunState, task: &Task) -> Result<&'a Cont
     }
 }
 
-/// Fills the placeholders of a program's settings; they see the channels that the component does not declare.
+/// Fills the placeholders of a program's settings; they see the channels that the component does not declare. `context` is
+/// what the run and the attempt are called.
 pub(super) fn settings(
     task: &Task,
     container: &Container,
     inputs: &Inputs,
+    context: &BTreeMap<String, String>,
 ) -> Result<Settings, Unresolved> {
     let fill = |place: &str, text: &str| -> Result<String, Unresolved> {
         let lookup = |placeholder: Placeholder<'_>| match placeholder {
@@ -203,7 +206,7 @@ pub(super) fn settings(
                         name: name.to_owned(),
                     })
             }
-            Placeholder::Context(_) => Ok(None),
+            Placeholder::Context(name) => Ok(context.get(name).cloned().map(Value::String)),
         };
         Ok(pipeline_spec::text_form(&placeholder::fill_text(
             text, &lookup,

@@ -52,6 +52,10 @@ pub struct RunState {
     pub(super) open_importers: usize,
     /// Programs that wait for their next attempt, by the time of it.
     pub(super) waits: BTreeSet<(Timestamp, TaskId)>,
+    /// Programs that wait until the run executes fewer of them.
+    pub(super) held: BTreeSet<TaskId>,
+    /// How many programs the run executes, pauses before retries included.
+    pub(super) programs: u64,
     /// Elementary operations so far, so that tests can see that the work is linear.
     pub(super) operations: u64,
 }
@@ -181,6 +185,8 @@ impl RunState {
             imported: HashMap::new(),
             open_importers: 0,
             waits: BTreeSet::new(),
+            held: BTreeSet::new(),
+            programs: 0,
             operations: 0,
         })
     }
@@ -202,6 +208,8 @@ impl RunState {
         state.tasks = tasks.into_iter().map(|task| (task.id, task)).collect();
         let mut children: HashMap<TaskId, Vec<TaskId>> = HashMap::new();
         for task in state.tasks.values() {
+            state.programs += u64::from(task.is_open_program() && !task.held());
+            state.held.extend(task.held().then_some(task.id));
             state
                 .waits
                 .extend(task.body.retry_at.map(|at| (at, task.id)));

@@ -7,6 +7,7 @@ mod cache_world;
 mod flow;
 mod inputs;
 mod loops;
+mod parallelism;
 mod pipelines;
 mod platform;
 mod random;
