@@ -183,6 +183,18 @@ impl Client {
             .map(drop)
     }
 
+    /// Lets a run go on that ended without success; the same key again is the same request.
+    pub async fn retry(&self, run: &str, key: &str) -> Result<(), Status> {
+        let mut request = Request::new(kfp::RetryRunRequest {
+            run_id: run.to_owned(),
+            ..Default::default()
+        });
+        request
+            .metadata_mut()
+            .insert("idempotency-key", key.parse().expect("a key"));
+        within(self.kfp_runs().retry_run(request)).await.map(drop)
+    }
+
     /// Deletes a run.
     pub async fn delete(&self, run: &str, keep_artifacts: bool) -> Result<(), Status> {
         let request = own::DeleteRunRequest {

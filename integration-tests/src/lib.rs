@@ -14,6 +14,7 @@
 
 mod client;
 mod fleet;
+mod flow;
 mod node;
 mod pipeline;
 mod sweep;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 pub use client::{Client, structure};
 pub use fleet::{Fleet, Part, Stores};
+pub use flow::Flow;
 pub use node::{Node, Options};
 pub use pipeline::{Pipeline, Step};
 pub use sweep::{Found, Kind, found, kill, kill_all};

@@ -12,6 +12,7 @@ pub struct Pipeline {
     name: String,
     steps: Vec<Step>,
     importers: Vec<(String, String)>,
+    whole: Option<Value>,
 }
 
 /// A step: a shell script, with what it reads and writes.
@@ -41,6 +42,15 @@ impl Pipeline {
             name: name.to_owned(),
             steps: Vec::new(),
             importers: Vec::new(),
+            whole: None,
+        }
+    }
+
+    /// A pipeline of a specification that is written elsewhere.
+    pub(crate) fn whole(name: &str, spec: Value) -> Self {
+        Self {
+            whole: Some(spec),
+            ..Self::new(name)
         }
     }
 
@@ -65,6 +75,9 @@ impl Pipeline {
 
     /// The specification.
     pub fn spec(&self) -> Value {
+        if let Some(spec) = &self.whole {
+            return spec.clone();
+        }
         let mut components = Map::new();
         let mut executors = Map::new();
         let mut tasks = Map::new();
@@ -99,6 +112,11 @@ impl Pipeline {
 }
 
 impl Step {
+    /// The name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A step that runs `script` with `sh -c`.
     pub fn shell(name: &str, script: &str) -> Self {
         Self {
@@ -180,7 +198,7 @@ impl Step {
         self
     }
 
-    fn component(&self) -> Value {
+    pub(crate) fn component(&self) -> Value {
         let mut component = json!({"executorLabel": format!("exec-{}", self.name)});
         for taken in &self.takes {
             component["inputDefinitions"][taken.kind][&taken.output] = declaration(taken.kind);
@@ -195,7 +213,7 @@ impl Step {
     }
 
     /// Paths and values come as arguments, since placeholders within a script are not the compiler's way.
-    fn executor(&self) -> Value {
+    pub(crate) fn executor(&self) -> Value {
         let mut names = Vec::new();
         let mut args = Vec::new();
         for taken in &self.takes {
@@ -228,7 +246,7 @@ impl Step {
         }})
     }
 
-    fn task(&self) -> Value {
+    pub(crate) fn task(&self) -> Value {
         let mut task = json!({
             "componentRef": {"name": format!("comp-{}", self.name)},
             "taskInfo": {"name": self.name},

@@ -16,6 +16,7 @@ mod cases;
 mod disk;
 mod durability;
 mod fleet;
+mod flow_deaths;
 mod protocol;
 mod random_kills;
 mod removal;

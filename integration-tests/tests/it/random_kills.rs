@@ -14,7 +14,7 @@ use testkit::process::Signal;
 const KILLS: usize = 30;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Fault {
+pub(crate) enum Fault {
     Service,
     Agent,
     Program,
@@ -33,10 +33,10 @@ const FAULTS: [Fault; 6] = [
 ];
 
 /// splitmix64.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let given = std::env::var_os("FLUMINA_SEED").map(|seed| seed.to_string_lossy().parse());
         let seed = match given {
             Some(seed) => seed.expect("FLUMINA_SEED is a number"),
@@ -46,7 +46,7 @@ impl Random {
         Self(seed)
     }
 
-    fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -73,7 +73,7 @@ fn rows(witness: &Witness) -> Pipeline {
 
 /// What was done to one run.
 #[derive(Debug, Default)]
-struct Done {
+pub(crate) struct Done {
     faults: BTreeMap<Fault, usize>,
     /// Workloads whose program was killed.
     killed: BTreeSet<String>,
@@ -124,12 +124,12 @@ async fn random_kills_neither_lose_nor_repeat_a_step() {
     node.wait_quiet().await;
 }
 
-fn ended(state: State) -> bool {
+pub(crate) fn ended(state: State) -> bool {
     matches!(state, State::Succeeded | State::Failed | State::Canceled)
 }
 
 /// Does the damage; false when there was nothing to damage.
-async fn strike(
+pub(crate) async fn strike(
     fault: Fault,
     random: &mut Random,
     node: &mut Node,

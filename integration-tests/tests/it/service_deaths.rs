@@ -105,7 +105,7 @@ fn no_step_is_lost_or_repeated_wherever_the_service_dies() {
 
 /// Points that a run passes only once.
 fn once(point: &str) -> bool {
-    point.contains(".create.")
+    point.contains(".call.")
 }
 
 async fn survives(case: &Case) {

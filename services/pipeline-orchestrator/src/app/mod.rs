@@ -148,6 +148,7 @@ impl App {
         let app = self.clone();
         let whole = async move {
             let reply = app.mutate(call, run).await?;
+            runtime::abort_point("orchestrator.call.committed");
             app.0.engine.wake(run_id);
             Ok(reply)
         };

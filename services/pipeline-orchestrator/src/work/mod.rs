@@ -28,6 +28,7 @@ pub trait Wake: Send + Sync + 'static {
 
 /// The abort points of this service, for tests that kill it at each.
 pub const ABORT_POINTS: &[&str] = &[
+    "orchestrator.call.committed",
     "orchestrator.step.computed",
     "orchestrator.step.committed",
     "orchestrator.cache.answered",
