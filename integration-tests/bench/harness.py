@@ -149,7 +149,7 @@ class Record:
         fits = bar is None or value <= bar
         self.figures[name] = {"value": value, "unit": unit, "bar": bar, "raw": raw}
         verdict = "" if bar is None else f"  (bar {bar:g}: {'held' if fits else 'MISSED'})"
-        print(f"{name:44} {value:10.3f} {unit}{verdict}", flush=True)
+        print(f"{name:64} {value:10.3f} {unit}{verdict}", flush=True)
         if not fits:
             self.missed.append(name)
 

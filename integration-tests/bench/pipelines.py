@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 
+import control_flow
 import harness
 import yaml
 from kfp import compiler, dsl, local
@@ -250,6 +251,7 @@ def main():
     os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
     with harness.Server(args.flumina) as server:
         measure_fans(server, record, 1 if args.quick else 5)
+        control_flow.measure(server, record, 1 if args.quick else 5, timed, bare)
         measure_edit(server, record, 2 if args.quick else 5)
         measure_components(server, record, 1 if args.quick else 5)
     record.write()
