@@ -236,6 +236,13 @@ def workspace(uri: str):
     where(data=brought.output)
 
 
+@dsl.pipeline(name="imports-twice", pipeline_config=WORKSPACE)
+def imports_twice(uri: str):
+    brought = dsl.importer(artifact_uri=uri, artifact_class=Dataset, download_to_workspace=True)
+    first = where(data=brought.output)
+    where(data=brought.output).after(first)
+
+
 class Ran:
     """A run that has ended, with its tasks."""
 
@@ -426,6 +433,15 @@ def the_workspace_is_shared_and_takes_imports(server):
     equal(ran.output("put"), "/kfp-workspace/in/file")
     equal(ran.output("take"), "shared")
     equal(ran.output("where"), "kfp-workspace:imported")
+
+
+@suite.test
+def the_workspace_takes_imports_from_a_store(server):
+    (server.buckets / "data/imports").mkdir(exist_ok=True)
+    (server.buckets / "data/imports/text.txt").write_text("fetched")
+    ran = Ran(server, imports_twice, {"uri": "s3://data/imports/text.txt"}).succeeded()
+    equal(ran.output("where"), "kfp-workspace:fetched")
+    equal(ran.output("where-2"), "kfp-workspace:fetched")
 
 
 def main():

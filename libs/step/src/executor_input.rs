@@ -103,6 +103,19 @@ pub fn workspace_place(artifact: &Value) -> Option<String> {
     Some(format!(".artifacts/{}", path.trim_start_matches('/')))
 }
 
+/// The same for an artifact in a store of the network; none also for a URI that is no place.
+pub fn remote_workspace_place(artifact: &Value) -> Option<String> {
+    if artifact["metadata"]["_kfp_workspace"] != Value::Bool(true) {
+        return None;
+    }
+    let (scheme, rest) = artifact["uri"].as_str()?.split_once("://")?;
+    let scheme = if scheme == "gs" { "gcs" } else { scheme };
+    let rest = rest.trim_end_matches('/');
+    let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+    let safe = rest.split('/').all(plain) && !rest.contains('\0');
+    safe.then(|| format!(".artifacts/{scheme}/{rest}"))
+}
+
 /// The path of a URI of the local store: plain absolute paths stand for themselves, because the kfp SDK takes a URI of
 /// unknown scheme for the path; `file://` is accepted for artifacts that were imported.
 pub fn local_path(uri: &str) -> Result<String, UriError> {
@@ -252,6 +265,15 @@ mod tests {
             assert_eq!(workspace_place(&artifact(other)), None);
         }
         assert_eq!(workspace_place(&json!({"uri": "/d/x"})), None);
+        let remote = |uri: &str| {
+            let marked = json!({"uri": uri, "metadata": {"_kfp_workspace": true}});
+            remote_workspace_place(&marked)
+        };
+        assert_eq!(remote("gs://b/k/").as_deref(), Some(".artifacts/gcs/b/k"));
+        assert_eq!(remote("s3://b/k").as_deref(), Some(".artifacts/s3/b/k"));
+        for other in ["s3://b/../k", "s3://b//k", "/d/x"] {
+            assert_eq!(remote(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -45,6 +45,15 @@ impl Places {
         self.inputs.is_empty() && self.outputs.is_empty()
     }
 
+    /// Lets a program find an input at another path than the one that it is fetched to.
+    pub fn show_input(&mut self, uri: &str, path: &str) {
+        for (known, place) in &mut self.inputs {
+            if known == uri {
+                path.clone_into(place);
+            }
+        }
+    }
+
     /// The inputs, as URI and path.
     pub fn inputs(&self) -> &[(String, String)] {
         &self.inputs

@@ -45,6 +45,8 @@ pub(crate) struct Prepared {
     pub(crate) places: Places,
     /// What to fetch from there.
     pub(crate) fetch: Vec<TransferItem>,
+    /// What of it goes into the workspace.
+    pub(crate) for_workspace: workspace::Fetched,
 }
 
 /// Prepares a step in its directory.
@@ -68,7 +70,9 @@ pub(crate) fn prepare(
     let types = types(step)?;
     let placed = Placed::new(dir, step.files.as_ref());
     let inputs = inputs(step)?;
-    let places = remote::places(dir, assignment, step, &inputs);
+    let mut places = remote::places(dir, assignment, step, &inputs);
+    let mut fetch = remote::inputs(&places, step, &inputs);
+    let for_workspace = workspace::expect(&inputs, assignment, &mut places, &mut fetch)?;
     let mut outputs = outputs(dir, step, types.keys(), &places)?;
     for (name, taken) in &placed.parameters {
         if let Some(file) = outputs.parameters.get_mut(name) {
@@ -103,7 +107,8 @@ pub(crate) fn prepare(
         types,
         made,
         placed,
-        fetch: remote::inputs(&places, step, &inputs),
+        fetch,
+        for_workspace,
         places,
     };
     let tell = (!prepared.places.is_empty()).then_some(&prepared.places);

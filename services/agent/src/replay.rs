@@ -13,7 +13,7 @@ use crate::failure::{self, Failure, cannot};
 use crate::program::{self, Output};
 use crate::remote::Courier;
 use crate::sys::{self, Reaped, Signals};
-use crate::{collect, confidential, mounts, prepare};
+use crate::{collect, confidential, mounts, prepare, workspace};
 
 /// What a shell reports for a program that it could not start.
 const NOT_STARTED: u8 = 127;
@@ -86,6 +86,7 @@ fn replay(dir: &Path, options: &Options) -> Result<u8, Failure> {
     let mut prepared = prepare::prepare(&dir, &assignment, debug)?;
     let items = std::mem::take(&mut prepared.fetch);
     Courier::new(&dir, &assignment, &secrets, &mut signals).fetch(items)?;
+    workspace::put(&prepared.for_workspace, &assignment.attempt_id)?;
     if debug && !prepared.python_function {
         let message = "only Python functions can be debugged; run this step without --pdb";
         return Err(Failure::new(failure::STEP_INVALID, message));

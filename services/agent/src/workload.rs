@@ -16,7 +16,7 @@ use crate::program::{self, Output, Program};
 use crate::remote::{self, Courier};
 use crate::supervise::Supervisor;
 use crate::sys::{self, Signals};
-use crate::{collect, confidential, mounts, prepare, result};
+use crate::{collect, confidential, mounts, prepare, result, workspace};
 
 /// Result and exit record are written.
 const DONE: u8 = 0;
@@ -172,6 +172,7 @@ impl Attempt {
             Err(failure) if failure.reason == failure::STOPPED => return Err(NotReady::Stopped),
             fetched => fetched?,
         }
+        workspace::put(&prepared.for_workspace, &self.id)?;
         let program = program::find(&assignment, &prepared)?;
         let child = sys::Child {
             oom_score_adj: assignment.oom_score_adj,

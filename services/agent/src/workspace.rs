@@ -1,12 +1,15 @@
-//! Artifacts that an importer marked as brought into the workspace: the first step that needs one copies it there.
+//! Artifacts that an importer marked as brought into the workspace: the first step that needs one copies it there, or, when
+//! it is in a store of the network, fetches it.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use api_step::v1::Assignment;
+use api_step::v1::{Assignment, TransferItem};
 use serde_json::Value;
-use step::executor_input::workspace_place;
+use step::Places;
+use step::executor_input::{WORKSPACE, remote_workspace_place, workspace_place};
+use step::places::is_remote;
 
 use crate::failure::{self, Failure, cannot};
 
@@ -19,16 +22,71 @@ pub(crate) fn bring(executor_input: &Value, assignment: &Assignment) -> Result<(
     let lists = inputs.into_iter().flat_map(|inputs| inputs.values());
     let artifacts = lists.flat_map(|list| list["artifacts"].as_array().into_iter().flatten());
     for artifact in artifacts {
+        let uri = artifact["uri"].as_str().unwrap_or_default();
+        if is_remote(uri) {
+            continue;
+        }
         let Some(place) = workspace_place(artifact) else {
             continue;
         };
-        let uri = artifact["uri"].as_str().unwrap_or_default();
-        if assignment.workspace_dir.is_empty() {
-            let message = format!("{uri} is in the workspace, and the pipeline has none");
-            return Err(Failure::new(failure::INPUT_UNAVAILABLE, message));
-        }
+        need_workspace(uri, assignment)?;
         let target = Path::new(&assignment.workspace_dir).join(place);
         bring_one(Path::new(uri), &target, &assignment.attempt_id)?;
+    }
+    Ok(())
+}
+
+fn need_workspace(uri: &str, assignment: &Assignment) -> Result<(), Failure> {
+    if assignment.workspace_dir.is_empty() {
+        let message = format!("{uri} is in the workspace, and the pipeline has none");
+        return Err(Failure::new(failure::INPUT_UNAVAILABLE, message));
+    }
+    Ok(())
+}
+
+/// What was fetched for the workspace: where it is, and where it goes.
+pub(crate) type Fetched = Vec<(PathBuf, PathBuf)>;
+
+/// Marks inputs in stores of the network: the program finds them in the workspace. What is there already is not fetched;
+/// the rest is returned.
+pub(crate) fn expect(
+    inputs: &Value,
+    assignment: &Assignment,
+    places: &mut Places,
+    fetch: &mut Vec<TransferItem>,
+) -> Result<Fetched, Failure> {
+    let mut fetched = Fetched::new();
+    let lists = inputs["artifacts"].as_object();
+    let lists = lists.into_iter().flat_map(|inputs| inputs.values());
+    for artifact in lists.flat_map(|list| list["artifacts"].as_array().into_iter().flatten()) {
+        let uri = artifact["uri"].as_str().unwrap_or_default();
+        let Some(place) = remote_workspace_place(artifact).filter(|_| is_remote(uri)) else {
+            continue;
+        };
+        need_workspace(uri, assignment)?;
+        let target = Path::new(&assignment.workspace_dir).join(&place);
+        places.show_input(uri, &format!("{WORKSPACE}/{place}"));
+        let there = fs::symlink_metadata(&target).is_ok();
+        fetch.retain(|item| {
+            let wanted = item.uri == uri;
+            if wanted && !there {
+                fetched.push((PathBuf::from(&item.path), target.clone()));
+            }
+            !(wanted && there)
+        });
+    }
+    Ok(fetched)
+}
+
+/// Puts what was fetched into the workspace.
+pub(crate) fn put(fetched: &Fetched, attempt: &str) -> Result<(), Failure> {
+    for (source, target) in fetched {
+        let parent = target.parent().unwrap_or(target);
+        fs::create_dir_all(parent).map_err(cannot("make the directory", parent))?;
+        // Without a copy where both are on one disk; else, and when another step was faster, as from a directory.
+        if fs::rename(source, target).is_err() {
+            bring_one(source, target, attempt)?;
+        }
     }
     Ok(())
 }

@@ -5,7 +5,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use api_step::v1::{Confidential, ConfidentialFile, EnvVar, Mount, Outcome};
+use api_step::v1::{
+    Confidential, ConfidentialFile, EnvVar, Mount, Outcome, Transfer, TransferReport,
+    TransferredItem,
+};
+use prost::Message as _;
 
 use crate::attempt::{Attempt, assert_outcome};
 
@@ -237,4 +241,48 @@ fn artifacts_in_the_workspace_are_copied_there_once() {
         "{}",
         attempt.log()
     );
+}
+
+#[test]
+fn artifacts_of_a_store_are_fetched_into_the_workspace_once() {
+    let mut attempt = Attempt::script("cat {{$.inputs.artifacts['data'].path}}").inputs(
+        r#"{"artifacts":{"data":{"artifacts":[{"uri":"s3://b/data.txt","metadata":{"_kfp_workspace":true}}]}}}"#,
+    );
+    attempt.step().declared_inputs = vec!["data".to_owned()];
+    let report = TransferReport {
+        items: vec![TransferredItem::default()],
+        ..TransferReport::default()
+    };
+    let (kept, came) = (attempt.path("kept"), attempt.path("remote/inputs/0"));
+    fs::write(&kept, report.encode_to_vec()).unwrap();
+    let transfer = format!(
+        "mkdir -p {came} && echo fetched > {came}/data.txt && cp {} \"$2\"",
+        kept.display(),
+        came = came.display()
+    );
+    let mut by = |command: &str| {
+        attempt.assignment.transfer = Some(Transfer {
+            command: ["sh", "-c", command, "transfer"].map(str::to_owned).into(),
+            ..Transfer::default()
+        });
+        if attempt.assignment.mounts.is_empty() {
+            mount(&mut attempt, "/kfp-workspace", "workspace");
+            let dir = attempt.path("workspace");
+            dir.to_str()
+                .unwrap()
+                .clone_into(&mut attempt.assignment.workspace_dir);
+        }
+        let result = attempt.run();
+        for record in ["result", "exit", "lock", "started"] {
+            drop(fs::remove_file(attempt.path(record)));
+        }
+        (result, attempt.log())
+    };
+    let (result, log) = by(&transfer);
+    assert_outcome(&result, Outcome::Succeeded, "");
+    assert!(log.ends_with("fetched\n"), "{log}");
+    // The next step finds it there: a transfer would fail.
+    let (result, log) = by("exit 3");
+    assert_outcome(&result, Outcome::Succeeded, "");
+    assert!(log.ends_with("fetched\nfetched\n"), "{log}");
 }
