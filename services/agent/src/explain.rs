@@ -65,7 +65,7 @@ fn from_traceback(trace: &str) -> Option<String> {
             break;
         }
     }
-    let exception = exception?;
+    let exception = whole(exception?, lines);
     // The user's own code, as deep as it goes; libraries only when there is nothing else.
     let ours = |frame: &&Frame<'_>| frame.file.ends_with("ephemeral_component.py");
     let library = |frame: &Frame<'_>| {
@@ -84,7 +84,7 @@ fn from_traceback(trace: &str) -> Option<String> {
         .rfind(ours)
         .or_else(|| frames.iter().rfind(|frame| !library(frame)));
     let Some(frame) = deepest.or(frames.last()) else {
-        return Some(exception.to_owned());
+        return Some(exception);
     };
     let file = frame.file.rsplit('/').next().unwrap_or(frame.file);
     let code = frame
@@ -95,6 +95,15 @@ fn from_traceback(trace: &str) -> Option<String> {
         "{exception} ({file} line {}, in {}{code})",
         frame.line, frame.function
     ))
+}
+
+/// The exception's message; one that only announces what follows, as that of a failed notebook, with the last of it.
+fn whole<'a>(exception: &str, rest: impl Iterator<Item = &'a str>) -> String {
+    let last = rest.map(str::trim).filter(|line| !line.is_empty()).last();
+    match last {
+        Some(last) if exception.ends_with(':') => format!("{exception} … {last}"),
+        _ => exception.to_owned(),
+    }
 }
 
 /// `  File "x.py", line 3, in f`
@@ -110,7 +119,7 @@ fn frame(line: &str) -> Option<Frame<'_>> {
 }
 
 fn cut(text: &str) -> String {
-    let printable: String = text
+    let printable: String = without_colours(text)
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
@@ -118,6 +127,17 @@ fn cut(text: &str) -> String {
         Some((end, _)) => format!("{}…", &printable[..end]),
         None => printable,
     }
+}
+
+/// The text without what a terminal would take for a change of colour.
+fn without_colours(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
+        plain.push_str(rest.strip_prefix('m').unwrap_or(rest));
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -146,6 +166,21 @@ really
         assert_eq!(
             from_text(TRACE),
             "ValueError: too small (ephemeral_component.py line 12, in check: raise ValueError(\"too small\\nreally\"))"
+        );
+    }
+
+    #[test]
+    fn what_a_message_announces_is_told() {
+        let trace = TRACE.replace(
+            "too small\nreally",
+            "the cell failed:\n------\n1/0\n------\n\nZeroDivisionError: division by zero\n",
+        );
+        let found = from_text(&trace);
+        assert!(
+            found.starts_with(
+                "ValueError: the cell failed: … ZeroDivisionError: division by zero ("
+            ),
+            "{found}"
         );
     }
 
@@ -194,6 +229,6 @@ really
         );
         assert_eq!(from_text(" \n"), "");
         assert!(cut(&"ä".repeat(1000)).chars().count() <= LONGEST + 1);
-        assert_eq!(cut("a\u{1b}[31mb"), "a [31mb");
+        assert_eq!(cut("a\u{1b}[1;31mb\u{1b}[0m\u{7}"), "ab ");
     }
 }
