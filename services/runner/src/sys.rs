@@ -179,12 +179,13 @@ pub(crate) struct Mark {
 impl Mark {
     /// Processes of the workload `id` in the directory `dir`, and not those of the same id in a copy of it elsewhere:
     /// a restored backup must not harm the original.
-    pub(crate) fn new(id: &str, dir: &Path) -> Self {
+    pub(crate) fn new(id: &str, dir: &Path, temporary: &Path) -> Self {
+        let name = temporary.file_name().unwrap_or_default();
         Self {
             entry: format!("FLUMINA_ATTEMPT={id}").into_bytes(),
             log: dir.join("log"),
-            own_tmp: dir.join("tmp").into_os_string().into_encoded_bytes(),
-            any_tmp: format!("/{id}/tmp").into_bytes(),
+            own_tmp: temporary.as_os_str().as_encoded_bytes().to_owned(),
+            any_tmp: [b"/t/", name.as_encoded_bytes()].concat(),
         }
     }
 

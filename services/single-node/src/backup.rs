@@ -15,6 +15,8 @@ use crate::data_dir::DataDir;
 
 /// Folders of a workload that nobody reads after its end.
 const SCRATCH: [&str; 3] = ["tmp", "scratch", "root"];
+/// Folders that mean something on their own machine only, or nothing after a step's end.
+const OWN: [&str; 1] = ["runner/t"];
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,7 +197,11 @@ impl Writer {
             if workloads && depth == 4 && SCRATCH.iter().any(|name| child == *name) {
                 continue;
             }
-            self.tree(&path.join(&child), &name.join(&child))?;
+            let name = name.join(&child);
+            if OWN.iter().any(|own| name == Path::new(own)) {
+                continue;
+            }
+            self.tree(&path.join(&child), &name)?;
         }
         Ok(())
     }

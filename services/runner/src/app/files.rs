@@ -1,5 +1,6 @@
 //! The directories of workloads.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use api_step::v1::{Assignment, ExitRecord, Outcome, StepResult};
 use ids::WorkloadId;
 use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 use crate::sys;
@@ -15,6 +17,7 @@ use crate::sys;
 #[derive(Debug)]
 pub(crate) struct Files {
     root: PathBuf,
+    temporary: PathBuf,
 }
 
 /// What a workload's directory tells.
@@ -37,7 +40,14 @@ impl Files {
     pub(crate) fn new(data_dir: &Path) -> Self {
         Self {
             root: data_dir.join("workloads"),
+            temporary: data_dir.join("t"),
         }
+    }
+
+    /// Where a workload has its temporary files. Programs make sockets there, whose paths end after 107 bytes wherever they
+    /// begin: those of Python's `multiprocessing` need 32 of them, so this path has no more than it must.
+    pub(crate) fn temporary(&self, id: &WorkloadId) -> PathBuf {
+        self.temporary.join(short(id))
     }
 
     /// A workload's directory. One level of folders keeps each small: ids of a run share their beginning, so the
@@ -66,8 +76,7 @@ impl Files {
     /// Makes a workload's directory with its assignment.
     pub(crate) fn place(&self, id: &WorkloadId, assignment: &Assignment) -> Result<(), Error> {
         let dir = self.dir(id);
-        for name in ["work", "tmp"] {
-            let path = dir.join(name);
+        for path in [dir.join("work"), self.temporary(id)] {
             fs::create_dir_all(&path).map_err(Error::io(&path))?;
         }
         // Followers of the log can wait on it from now on.
@@ -91,6 +100,7 @@ impl Files {
 
     /// Removes a workload's directory.
     pub(crate) fn remove(&self, id: &WorkloadId) -> Result<(), Error> {
+        remove_tree(&self.temporary(id))?;
         remove_tree(&self.dir(id))
     }
 
@@ -141,6 +151,16 @@ impl Files {
         }
         Ok(Found::Fresh)
     }
+}
+
+/// A name for an id that is short, and another for every id.
+fn short(id: &WorkloadId) -> String {
+    let digest = Sha256::digest(id.as_str());
+    digest.iter().take(8).fold(String::new(), |mut name, byte| {
+        // Writing to a String cannot fail.
+        let _infallible = write!(name, "{byte:02x}");
+        name
+    })
 }
 
 /// The result, unless there is none; one that a power cut left empty counts as none.

@@ -323,7 +323,11 @@ impl Runner {
 
     /// Kills everything that has the workload's id in its environment; false when something does not go away.
     pub(crate) async fn kill_survivors(&self, id: &WorkloadId) -> bool {
-        let mark = sys::Mark::new(id.as_str(), &self.0.files.dir(id));
+        let mark = sys::Mark::new(
+            id.as_str(),
+            &self.0.files.dir(id),
+            &self.0.files.temporary(id),
+        );
         for _ in 0..500 {
             let mark = mark.clone();
             let killed = tokio::task::spawn_blocking(move || sys::kill_marked(&mark)).await;

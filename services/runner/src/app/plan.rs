@@ -374,7 +374,8 @@ impl Runner {
                 Some((_, old)) => *old = value,
                 None => env.push((name.to_owned(), value)),
             };
-        set("TMPDIR", dir.join("tmp").display().to_string());
+        let temporary = self.0.files.temporary(id);
+        set("TMPDIR", temporary.display().to_string());
         for (name, value) in accelerators::hidden(self.live().scheduler.pools()) {
             set(name, value);
         }

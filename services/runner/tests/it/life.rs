@@ -90,6 +90,10 @@ async fn programs_get_a_clean_environment() {
         assert!(log.contains(line), "{line} in {log}");
     }
     assert!(!log.contains("CARGO"), "{log}");
+    // The name of a folder, and that of a socket in it, must fit into the path of a socket.
+    let temporary = log.lines().find_map(|line| line.strip_prefix("TMP="));
+    let below = std::path::Path::new(temporary.unwrap()).strip_prefix(dir.path());
+    assert!(below.unwrap().as_os_str().len() <= 30, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
