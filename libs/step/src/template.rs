@@ -98,6 +98,28 @@ pub fn recognise(command: &[String], args: &[String]) -> Option<Lightweight> {
     Some(found)
 }
 
+/// The function of a containerised component: its module is in its image, which has a `kfp_config.ini` that names it.
+pub fn containerised<'a>(command: &[String], args: &'a [String]) -> Option<&'a str> {
+    let [python, flag, module] = command else {
+        return None;
+    };
+    let known = python == "python3"
+        && flag == "-m"
+        && matches!(
+            module.as_str(),
+            "kfp.dsl.executor_main" | "kfp.components.executor_main"
+        );
+    let [flag_input, input, flag_function, function] = args else {
+        return None;
+    };
+    let known = known
+        && flag_input == "--executor_input"
+        && input == "{{$}}"
+        && flag_function == "--function_to_execute"
+        && is_identifier(function);
+    known.then_some(function)
+}
+
 /// Whether a program that runs as it stands installs Python packages by itself, so that it must not share its
 /// environment with others. A guess from the text; a false positive only costs an environment.
 pub fn installs_packages(command: &[String], args: &[String]) -> bool {

@@ -16,7 +16,7 @@ use crate::data_dir::DataDir;
 /// Folders of a workload that nobody reads after its end.
 const SCRATCH: [&str; 3] = ["tmp", "scratch", "root"];
 /// Folders that mean something on their own machine only, or nothing after a step's end.
-const OWN: [&str; 1] = ["runner/t"];
+const OWN: [&str; 2] = ["runner/t", "runner/shell"];
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]

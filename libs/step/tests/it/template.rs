@@ -1,4 +1,4 @@
-use flumina_step::template::{Lightweight, installs_packages, recognise};
+use flumina_step::template::{Lightweight, containerised, installs_packages, recognise};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -184,5 +184,37 @@ proptest! {
     fn any_text_is_survived(script in ".*", bootstrap in ".*", args in prop::collection::vec(".*", 4)) {
         let command = ["sh", "-c", &script, "sh", "-ec", &bootstrap, "source"].map(str::to_owned);
         prop_assert_eq!(recognise(&command, &args), None);
+    }
+}
+
+#[test]
+fn containerised_components_are_known_by_their_command() {
+    let words = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
+    let command = words("python3 -m kfp.dsl.executor_main");
+    let args = words("--executor_input {{$}} --function_to_execute train");
+    assert_eq!(containerised(&command, &args), Some("train"));
+    for (command, args) in [
+        (
+            "python3 -m kfp.dsl.executor_main -x",
+            "--executor_input {{$}} --function_to_execute train",
+        ),
+        (
+            "python3 -m my.executor_main",
+            "--executor_input {{$}} --function_to_execute train",
+        ),
+        (
+            "python3 -m kfp.dsl.executor_main",
+            "--executor_input {{$}} --function_to_execute tr;ain",
+        ),
+        (
+            "python3 -m kfp.dsl.executor_main",
+            "--component_module_path m.py --function_to_execute train",
+        ),
+    ] {
+        assert_eq!(
+            containerised(&words(command), &words(args)),
+            None,
+            "{command} {args}"
+        );
     }
 }

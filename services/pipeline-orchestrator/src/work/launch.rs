@@ -134,8 +134,16 @@ fn resources(asked: Resources) -> runner::Resources {
 fn program(spec: &LaunchSpec) -> (step::step::Program, Option<runner::PythonRequirements>) {
     let Some(found) = ::step::template::recognise(&spec.command, &spec.args) else {
         let private = ::step::template::installs_packages(&spec.command, &spec.args);
-        let python = private.then(|| runner::PythonRequirements {
-            private: true,
+        // Its image has the SDK besides the component, with all that the SDK needs to read a module.
+        let containerised = ::step::template::containerised(&spec.command, &spec.args);
+        let packages: Vec<String> = containerised
+            .map(|_| "kfp".to_owned())
+            .into_iter()
+            .collect();
+        let wanted = private || !packages.is_empty();
+        let python = wanted.then(|| runner::PythonRequirements {
+            private,
+            packages,
             ..Default::default()
         });
         let command = step::Command {

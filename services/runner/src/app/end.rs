@@ -6,7 +6,7 @@ use ids::WorkloadId;
 use runtime::abort_point;
 
 use super::run::Ending;
-use super::{LiveSet, Runner};
+use super::{LiveSet, Runner, likeness};
 use crate::domain::state::{Event, State};
 use crate::store::Record;
 
@@ -44,7 +44,12 @@ impl Runner {
         let message = if stopped {
             record.message.clone()
         } else {
-            ending.message
+            let code = ending
+                .result
+                .as_ref()
+                .map_or(0, |result| result.exit_code());
+            let hint = likeness::hint(&found.plan, code, &ending.message);
+            ending.message + hint
         };
         if !self.advance(&mut record, ending.event, &ending.reason, &message) {
             return None;

@@ -8,6 +8,7 @@ mod environments;
 pub(crate) mod files;
 mod hub;
 mod launch;
+mod likeness;
 mod logs;
 mod plan;
 mod read;
@@ -72,6 +73,8 @@ pub(crate) struct Inner {
     /// What every program gets.
     pub(crate) base_env: Vec<(String, String)>,
     pub(crate) interpreters: plan::Interpreters,
+    /// The directory of the shell for images whose own knows more than POSIX.
+    pub(crate) shell: Option<PathBuf>,
     vault: Vault,
     /// The name of the machine, for programs that ask for their node.
     host_name: String,
@@ -175,6 +178,8 @@ impl Runner {
     pub(crate) fn new(parts: Parts) -> std::io::Result<Self> {
         let files = files::Files::new(&parts.config.data_dir);
         let interpreters = plan::Interpreters::new(&parts.config.python, &parts.base_env);
+        let bash = interpreters.find_program("bash");
+        let shell = likeness::make_shell(&parts.config.data_dir, bash)?;
         Ok(Self(Arc::new(Inner {
             config: parts.config,
             clock: parts.clock,
@@ -187,6 +192,7 @@ impl Runner {
             boot_id: parts.boot_id,
             base_env: parts.base_env,
             interpreters,
+            shell,
             vault: parts.vault,
             host_name: parts.host_name,
             live: Mutex::new(LiveSet {

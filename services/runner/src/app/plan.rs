@@ -13,7 +13,7 @@ use api_step::v1::step::Program;
 use api_step::v1::{Assignment, EnvVar, Transfer};
 use tokio::sync::OnceCell;
 
-use super::{Runner, venv};
+use super::{Runner, likeness, venv};
 use crate::api::validate::Wanted;
 use crate::domain::accelerators::{self, Slots};
 use crate::domain::admission::Amount;
@@ -165,6 +165,9 @@ impl Runner {
         amount.slots = self.choose_accelerators(wanted, &mut plan, &mut refusals);
         let interpreter = self.choose_python(spec, &mut plan, &mut refusals).await;
         note_ignored(spec, &mut plan);
+        if let Some(text) = likeness::lacks_source(spec, &self.0.config.images) {
+            refusals.add(Missing::Image, "spec.image", text);
+        }
         match interpreter {
             Some(interpreter) => self.want_environment(spec, &interpreter, &mut plan),
             None if needs_python(spec) => {
@@ -315,10 +318,7 @@ impl Runner {
                     }
                 }
             }
-            Meaning::Unknown => {
-                let text = "it is not used: the program ran as a process of this machine";
-                (default, Some(text.to_owned()))
-            }
+            Meaning::Unknown => (default, Some(likeness::UNUSED.to_owned())),
         };
         if let Some(differs) = differs {
             let text = format!("image {image}: {differs}");
@@ -347,7 +347,17 @@ impl Runner {
             assignment.python = format!("{bin}/python");
             assignment.path_prefix.insert(0, bin);
         }
-        self.0.files.place(id, &assignment)
+        if let Some(shell) = &self.0.shell
+            && !image::plain_shell(&spec.image)
+        {
+            assignment.path_prefix.push(shell.display().to_string());
+        }
+        self.0.files.place(id, &assignment)?;
+        if !spec.working_dir.is_empty() {
+            return Ok(());
+        }
+        let work = Path::new(&assignment.working_dir);
+        likeness::bring_source(&spec.image, &self.0.config.images, work)
     }
 
     fn transfer(&self, spec: &WorkloadSpec) -> Result<Option<Transfer>, Error> {

@@ -1,5 +1,7 @@
 //! Images as processes: which interpreter and which packages stand for an image.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// What stands for the images that match a pattern.
@@ -14,6 +16,10 @@ pub struct Rule {
     /// Packages that the image brings, as pip requirement specifiers.
     #[serde(default)]
     pub packages: Vec<String>,
+    /// A directory of this machine whose files and folders the image has in its working directory; programs find them in
+    /// theirs. For containerised Python components it is the one with `kfp_config.ini`.
+    #[serde(default)]
+    pub source: Option<PathBuf>,
 }
 
 /// What an image is to the process back end.
@@ -42,6 +48,14 @@ pub fn meaning<'a>(image: &str, rules: &'a [Rule]) -> Meaning<'a> {
         return Meaning::Unknown;
     }
     Meaning::Python(tag.and_then(python_version))
+}
+
+/// Whether the `sh` of an image is one that knows little more than POSIX, as on Debian; that of Alpine, BusyBox, Fedora and
+/// their kin knows `[[`, and scripts that were written for them use it.
+pub fn plain_shell(image: &str) -> bool {
+    let (name, tag) = name_and_tag(image);
+    let debian = matches!(name, "" | "python" | "debian" | "ubuntu");
+    debian && !tag.is_some_and(|tag| tag.contains("alpine"))
 }
 
 /// The last component of an image's path and its tag: `registry:5000/library/python:3.11-slim@sha256:…` is
@@ -107,11 +121,32 @@ mod tests {
     }
 
     #[test]
+    fn the_shell_of_an_image_is_told_by_its_name() {
+        for image in [
+            "",
+            "python",
+            "python:3.11-slim",
+            "docker.io/library/ubuntu:24.04",
+        ] {
+            assert!(plain_shell(image), "{image}");
+        }
+        for image in [
+            "alpine",
+            "ghcr.io/containerd/busybox",
+            "python:3.12-alpine",
+            "registry.access.redhat.com/ubi9/python-311:latest",
+        ] {
+            assert!(!plain_shell(image), "{image}");
+        }
+    }
+
+    #[test]
     fn the_first_rule_that_matches_wins() {
         let rule = |image: &str| Rule {
             image: image.to_owned(),
             python: None,
             packages: Vec::new(),
+            source: None,
         };
         let rules = [rule("*/pandas:*"), rule("python:3.*"), rule("*")];
         assert_eq!(meaning("me/pandas:1", &rules), Meaning::Rule(&rules[0]));
