@@ -287,7 +287,7 @@ mod tests {
                 "[[stores]]\nuri = \"ftp://host\"\n",
                 "stores[0].uri: `ftp://host`",
             ),
-            ("[[stores]]\nuri = \"s3://b\"\nsecret = \"x\"\n", "stores"),
+            ("[[stores]]\nuri = \"s3://b\"\nkey = \"x\"\n", "stores"),
             (
                 "[[runner.stores]]\nuri = \"s3://b\"\n",
                 "runner.stores: not in",
