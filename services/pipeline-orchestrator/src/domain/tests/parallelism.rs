@@ -84,7 +84,10 @@ fn a_failure_leaves_nothing_waiting() {
 fn whoever_waits_is_stopped_with_the_run() {
     let mut bench = Bench::started(plan(1), json!({}));
     let reason = "enough".to_owned();
-    bench.step(Event::Terminate { reason });
+    bench.step(Event::Terminate {
+        reason,
+        exit_tasks: false,
+    });
     assert_eq!(bench.get("b").status, TaskStatus::Canceled);
     bench.end("a", WorkloadState::Stopped(None));
     assert_eq!(bench.state.run.status, RunStatus::Canceled);
