@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ids::{ArtifactId, TaskId};
 use pipeline_spec::plan::{Body, Items, Iterator as Loop, ParameterValue};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::engine::Engine;
 use super::event::StepError;
@@ -275,34 +275,46 @@ pub(super) fn iteration_inputs(state: &RunState, task: &Task) -> Result<Inputs, 
     let iterations = group.iterations.as_ref();
     let items = iterations.map(|iterations| &iterations.items);
     let at = usize::try_from(task.iteration).unwrap_or(usize::MAX);
-    let mut inputs = parent.body.inputs.clone();
     let wanted = uses_items(state, task, iterator)?;
+    let mut inputs = inherited(&parent.body.inputs, &iterator.items, wanted);
     let item = match (items, &iterator.items) {
         (Some(ItemList::Values(values)), Items::Raw(_) | Items::Parameter(_)) => {
-            if let Items::Parameter(name) = &iterator.items
-                && !wanted
-            {
-                inputs.parameters.remove(name);
-                inputs.channels.remove(name);
-            }
             values.get(at).map(|value| {
                 let name = iterator.item_input.clone();
                 inputs.parameters.insert(name, value.clone());
             })
         }
-        (Some(ItemList::Artifacts(ids)), Items::Artifact(name)) => {
-            if !wanted {
-                inputs.artifacts.remove(name);
-            }
-            ids.get(at).map(|id| {
-                let name = iterator.item_input.clone();
-                inputs.artifacts.insert(name, vec![*id]);
-            })
-        }
+        (Some(ItemList::Artifacts(ids)), Items::Artifact(_)) => ids.get(at).map(|id| {
+            let name = iterator.item_input.clone();
+            inputs.artifacts.insert(name, vec![*id]);
+        }),
         (Some(_) | None, _) => None,
     };
     item.ok_or_else(|| missing("item of iteration", task.label()))?;
     Ok(inputs)
+}
+
+/// What an iteration has of the inputs of its loop: all of them, but the list of items only where it is wanted.
+fn inherited(of_loop: &Inputs, items: &Items, wanted: bool) -> Inputs {
+    let (values, artifacts) = match items {
+        Items::Parameter(name) if !wanted => (Some(name), None),
+        Items::Artifact(name) if !wanted => (None, Some(name)),
+        Items::Parameter(_) | Items::Artifact(_) | Items::Raw(_) => (None, None),
+    };
+    let but = |inputs: &Map<String, Value>| {
+        let kept = inputs.iter().filter(|(name, _)| Some(*name) != values);
+        kept.map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    };
+    let kept = of_loop.artifacts.iter();
+    let kept = kept.filter(|(name, _)| Some(*name) != artifacts);
+    Inputs {
+        parameters: but(&of_loop.parameters),
+        channels: but(&of_loop.channels),
+        artifacts: kept
+            .map(|(name, ids)| (name.clone(), ids.clone()))
+            .collect(),
+    }
 }
 
 /// Whether the tasks of an iteration read the whole list too. Where they do not, it is left out: a copy of it in each

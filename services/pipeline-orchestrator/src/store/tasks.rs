@@ -7,8 +7,9 @@ use super::engine_sql as statements;
 use super::facts;
 use crate::domain::{TaskKind, TaskRecord, TaskStatus};
 
-/// Rows of one insert: 13 binds each stay below SQLite's limit of 32,766.
-const CHUNK: usize = 1000;
+/// Rows of one insert. SQLite looks for the name of each of the 13 binds of a row among all, so the time of an insert grows
+/// with the square of its rows.
+const CHUNK: usize = 100;
 
 impl FromRow for TaskRecord {
     fn from_row(row: &Row) -> Result<Self, Error> {
