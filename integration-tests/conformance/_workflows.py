@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from kfp import dsl
 from kfp.components import InputPath, OutputPath, create_component_from_func, func_to_container_op
+from kubernetes.client.models import V1EnvVar
 
 IMAGE = "python:3.7"
 
@@ -175,3 +176,102 @@ def metrics():
 @dsl.pipeline(name="sleeper")
 def sleeper():
     dsl.ContainerOp(name="sleep", image=IMAGE, command=["sleep"], arguments=["600"])
+
+
+def _counting(name, folder, fails):
+    """A program that notes each of its attempts in a file, and fails the first ones."""
+    program = (
+        "import pathlib, sys\n"
+        "path, fails = pathlib.Path(sys.argv[1]), int(sys.argv[2])\n"
+        "with path.open('a') as file: file.write('x')\n"
+        "sys.exit(len(path.read_text()) <= fails)\n"
+    )
+    where = f"{folder}/{name}"
+    return dsl.ContainerOp(
+        name=name, image=IMAGE, command=["python", "-c", program], arguments=[where, str(fails)]
+    )
+
+
+def _uncached(operation):
+    operation.execution_options.caching_strategy.max_cache_staleness = "P0D"
+    return operation
+
+
+@dsl.pipeline(name="retries")
+def retries(folder: str):
+    _uncached(_counting("third", folder, 2)).set_retry(5)
+    _uncached(_counting("paused", folder, 1)).set_retry(2, "OnFailure", "10ms", 2.0, "1s")
+    _uncached(_counting("always", folder, 1)).set_retry(1, policy="Always")
+
+
+@dsl.pipeline(name="retries-end")
+def retries_end(folder: str):
+    _uncached(_counting("never", folder, 100)).set_retry(2)
+
+
+@dsl.pipeline(name="repaired")
+def repaired(folder: str):
+    first = _uncached(_counting("first", folder, 0))
+    _uncached(_counting("second", folder, 1)).after(first)
+
+
+@dsl.pipeline(name="task-timeout")
+def task_timeout():
+    slow = dsl.ContainerOp(name="slow", image=IMAGE, command=["sleep"], arguments=["600"])
+    slow.set_timeout(1)
+
+
+@dsl.pipeline(name="pipeline-timeout")
+def pipeline_timeout():
+    dsl.ContainerOp(name="slow", image=IMAGE, command=["sleep"], arguments=["600"])
+    dsl.get_pipeline_conf().set_timeout(2)
+
+
+@dsl.pipeline(name="names")
+def names(p: str = "given"):
+    text = "{{workflow.name}} {{workflow.uid}} {{workflow.namespace}} {{workflow.parameters.p}} {{workflow.creationTimestamp}}"
+    said = dsl.ContainerOp(
+        name="said", image=IMAGE, command=["sh", "-c"], arguments=['echo "$0"; echo "$NAMES"', text]
+    )
+    said.container.add_env_variable(V1EnvVar(name="NAMES", value=text))
+
+
+@dsl.pipeline(name="constants")
+def constants():
+    for text in ("one", "two"):
+        dsl.ContainerOp(
+            name=text, image="alpine", command=["cat", dsl.InputArgumentPath(text, path="/tmp/inputs/text/data", input="text")]
+        )
+
+
+@dsl.pipeline(name="items-of-parameters")
+def items_of_parameters(a: str = "x", b: str = 'q"q'):
+    with dsl.ParallelFor([{"n": a, "m": "1"}, {"n": b, "m": f"{a}-2"}]) as item:
+        show(item.n)
+        show(item.m)
+
+
+def _alone(name, folder):
+    """A program that fails when another one of its kind runs at the same time."""
+    program = (
+        "import os, sys, time\n"
+        "os.mkdir(sys.argv[1])\n"
+        "time.sleep(0.2)\n"
+        "os.rmdir(sys.argv[1])\n"
+    )
+    return _uncached(
+        dsl.ContainerOp(name=name, image=IMAGE, command=["python", "-c", program], arguments=[f"{folder}/alone"])
+    )
+
+
+@dsl.pipeline(name="one-at-a-time")
+def one_at_a_time(folder: str):
+    for at in range(4):
+        _alone(f"alone-{at}", folder)
+    dsl.get_pipeline_conf().set_parallelism(1)
+
+
+@dsl.pipeline(name="one-item-at-a-time")
+def one_item_at_a_time(folder: str):
+    with dsl.ParallelFor([1, 2, 3], parallelism=1):
+        _alone("alone", folder)

@@ -280,6 +280,136 @@ def a_run_is_terminated(world):
 
 
 @suite.test
+def failures_are_retried(world):
+    folder = tempfile.mkdtemp(dir=_home)
+    ended = world.run(flows.retries, {"folder": folder}).ok()
+    counts = {path.name: len(path.read_text()) for path in pathlib.Path(folder).iterdir()}
+    equal(counts, {"third": 3, "paused": 2, "always": 2})
+    equal({node["displayName"]: node["type"] for node in ended.nodes if node["displayName"] in counts}, dict.fromkeys(counts, "Retry"))
+
+
+@suite.test
+def retries_come_to_an_end(world):
+    folder = tempfile.mkdtemp(dir=_home)
+    ended = world.run(flows.retries_end, {"folder": folder})
+    equal(ended.status, "Failed")
+    equal(len((pathlib.Path(folder) / "never").read_text()), 3)
+
+
+@suite.test
+def a_failed_run_is_retried(world):
+    folder = pathlib.Path(tempfile.mkdtemp(dir=_home))
+    ended = world.run(flows.repaired, {"folder": str(folder)})
+    equal((ended.status, ended.phases("first"), ended.phases("second")), ("Failed", ["Succeeded"], ["Failed"]))
+    world.client.runs.retry_run(ended.run.id)
+    ended = world.ended(ended.run.id).ok()
+    equal({path.name: len(path.read_text()) for path in folder.iterdir()}, {"first": 1, "second": 2})
+    refused(400, world.client.runs.retry_run, ended.run.id)
+    refused(404, world.client.runs.retry_run, "00000000-0000-0000-0000-000000000000")
+
+
+@suite.test
+def time_is_limited(world):
+    ended = world.run(flows.task_timeout)
+    equal((ended.status, ended.phases("slow")), ("Failed", ["Failed"]))
+    node = next(node for node in ended.nodes if node["displayName"] == "slow")
+    assert "1 s" in node["message"], node
+    ended = world.run(flows.pipeline_timeout)
+    equal(ended.status, "Failed")
+    assert "2 s" in ended.run.error, ended.run.error
+
+
+@suite.test
+def programs_know_the_names_of_their_run(world):
+    ended = world.run(flows.names).ok()
+    metadata = ended.workflow["metadata"]
+    keys = ("name", "uid", "namespace", "creationTimestamp")
+    name, uid, namespace, created = (metadata[key] for key in keys)
+    equal(ended.logs("said"), f"{name} {uid} {namespace} given {created}\n" * 2)
+    equal(uid, ended.run.id)
+    # The same program in another run has another name.
+    again = world.run(flows.names).ok()
+    assert again.run.id in again.logs("said"), again.logs("said")
+
+
+@suite.test
+def constant_artifacts_are_told_apart_by_the_cache(world):
+    for _ in range(2):
+        ended = world.run(flows.constants).ok()
+    first = next(run for run in world.client.list_runs(page_size=100).runs if run.name.startswith("constants"))
+    equal(first.status, "Succeeded")
+    logs = [world.ended(run.id) for run in world.client.list_runs(page_size=100).runs if run.name.startswith("constants")]
+    equal({run.logs("one") for run in logs} - {""}, {"one"})
+    equal({run.logs("two") for run in logs} - {""}, {"two"})
+
+
+@suite.test
+def items_hold_parameters(world):
+    ended = world.run(flows.items_of_parameters).ok()
+    equal(sorted(ended.logs("show").splitlines()), ['show q"q', "show x"])
+    equal(sorted(ended.logs("show-2").splitlines()), ["show 1", "show x-2"])
+
+
+@suite.test
+def parallelism_is_limited(world):
+    world.run(flows.one_at_a_time, {"folder": tempfile.mkdtemp(dir=_home)}).ok()
+    world.run(flows.one_item_at_a_time, {"folder": tempfile.mkdtemp(dir=_home)}).ok()
+
+
+@suite.test
+def jobs_are_made_and_list_their_runs(world):
+    experiment = world.client.create_experiment("jobs")
+    package = write(flows.two_steps, "job.yaml")
+    job = world.client.create_recurring_run(
+        experiment.id, "every-second", description="a job", interval_second=1, pipeline_package_path=package, max_concurrency=2
+    )
+    equal((job.name, job.enabled, job.max_concurrency), ("every-second", True, "2"))
+    equal(job.trigger.periodic_schedule.interval_second, "1")
+    assert [found.id for found in world.client.list_recurring_runs(experiment_id=experiment.id).jobs] == [job.id]
+
+    def runs():
+        scope = {"resource_reference_key_type": "JOB", "resource_reference_key_id": job.id}
+        return world.client.runs.list_runs(page_size=100, **scope).runs or []
+
+    deadline = time.monotonic() + 60
+    while not runs():
+        assert time.monotonic() < deadline, "the job has made no run"
+        time.sleep(0.1)
+    world.client.disable_job(job.id)
+    assert not world.client.get_recurring_run(job.id).enabled
+    made = runs()
+    equal({reference.key.id for run in made for reference in run.resource_references if reference.key.type == "JOB"}, {job.id})
+    world.ended(made[-1].id).ok()
+    others = {run.id for run in world.client.list_runs(page_size=100, experiment_id=experiment.id).runs}
+    assert {run.id for run in made} <= others, (made, others)
+    world.client.jobs.enable_job(job.id)
+    equal(world.client.get_recurring_run(job.id).enabled, True)
+    world.client.delete_job(job.id)
+    refused(404, world.client.get_recurring_run, job.id)
+    refused(404, lambda: world.client.runs.list_runs(resource_reference_key_type="JOB", resource_reference_key_id="x"))
+
+
+@suite.test
+def jobs_have_crons_and_the_command_line_sees_them(world):
+    package = write(flows.parameters, "cron.yaml")
+    pipeline = world.client.upload_pipeline(package, pipeline_name="of-a-job")
+    experiment = world.client.create_experiment("crons")
+    version = pipeline.default_version.id
+    job = world.client.create_recurring_run(
+        experiment.id, "yearly", cron_expression="0 0 0 1 1 *", version_id=version, params={"a": 7}, enabled=False
+    )
+    equal((bool(job.enabled), job.trigger.cron_schedule.cron), (False, "0 0 0 1 1 *"))
+    found = world.client.get_recurring_run(job.id)
+    equal({p.name: p.value for p in found.pipeline_spec.parameters}["a"], "7")
+    assert "yearly" in world.cli("recurring-run", "list", "-e", experiment.id), "the list of jobs"
+    world.cli("recurring-run", "create", "--experiment-name", "crons", "--job-name", "by-hand", "--cron-expression", "0 0 0 1 1 *", "--version-id", version)
+    names = {job.name for job in world.client.list_recurring_runs(experiment_id=experiment.id).jobs}
+    equal(names, {"yearly", "by-hand"})
+    world.cli("recurring-run", "delete", job.id)
+    refused(404, world.client.get_recurring_run, job.id)
+
+
+@suite.test
 def what_is_not_supported_is_named(world):
     for change, words in [
         ({"resource": {"action": "create", "manifest": "{}"}}, ["`resource`", "cluster"]),

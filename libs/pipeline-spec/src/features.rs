@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::limits::PARALLELISM;
 use crate::{
     placeholder::{self, Name},
     plan::{
@@ -295,6 +296,8 @@ impl Check<'_> {
             match key.as_str() {
                 "workspace" => self.refuse(self.features.workspace, at, "the workspace is"),
                 key if key.starts_with("resourceTtl") => {}
+                // Only the plan of a workflow has it, and the engine keeps to it.
+                PARALLELISM => {}
                 key => {
                     let executed = self.features.platform.contains(key);
                     self.refuse(executed, at, &format!("{key} is"));

@@ -1,8 +1,8 @@
 //! Workflows and the plans that they become.
 
 use flumina_pipeline_spec::{
-    ArtifactSource, Body, Component, Dag, Executor, FileSource, Files, Items, ParameterSource,
-    ParameterValue, Plan, Source, Strategy, Task,
+    ArtifactSource, Body, Component, Dag, Executor, Features, FileSource, Files, Items,
+    ParameterSource, ParameterValue, Plan, Source, Strategy, Task, unsupported,
 };
 use serde_json::{Value, json};
 
@@ -289,6 +289,22 @@ fn a_loop_takes_the_limit_of_the_group_that_it_calls() {
     assert_eq!(limited(0, 2), 2);
     assert_eq!(limited(3, 0), 3);
     assert_eq!(limited(3, 2), 2);
+}
+
+#[test]
+fn the_parallelism_of_a_workflow_is_that_of_its_programs() {
+    let limit = |limit: Value| {
+        let mut workflow = workflow(json!([program("p")]));
+        workflow["spec"]["parallelism"] = limit;
+        let plan = plan(&workflow);
+        let refused = unsupported(&plan, &Features::default());
+        assert!(refused.is_empty(), "{refused:?}");
+        plan.parallelism()
+    };
+    assert_eq!(limit(json!(3)), Some(3));
+    assert_eq!(limit(json!("3")), Some(3));
+    assert_eq!(limit(json!(0)), None);
+    assert_eq!(limit(Value::Null), None);
 }
 
 #[test]
