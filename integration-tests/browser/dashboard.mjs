@@ -203,7 +203,7 @@ async function keyboard() {
   await page.keyboard.press("ArrowUp");
   const chosen = await active();
   await page.keyboard.press("Enter");
-  await page.locator(".drawer").waitFor();
+  await page.waitForFunction(() => document.activeElement?.matches(".drawer"));
   steps.push(await focus());
   for (let presses = 0; presses < 20 && (await focus()) !== "Overview"; presses += 1) await page.keyboard.press("Tab");
   await page.keyboard.press("ArrowRight");
@@ -223,7 +223,7 @@ async function names() {
   for (const [view, url] of Object.entries(views())) {
     await page.goto("about:blank");
     await page.goto(url);
-    await page.waitForLoadState("networkidle").catch(() => {});
+    await page.waitForLoadState("networkidle", { timeout: 2000 }).catch(() => {});
     await page.waitForTimeout(300);
     nameless[view] = await page.evaluate(() =>
       [...document.querySelectorAll("a, button, input, select, iframe, [role], svg:not([aria-hidden])")]
@@ -255,6 +255,9 @@ function views() {
     logs: run(failed, `?task=${input.failedTask}&panel=logs`),
     artifacts: run(failed, `?task=${input.failedTask}&panel=io`),
     code: run(failed, `?task=${input.failedTask}&panel=code`),
+    waiting: run(input.runs.patient, `?task=${input.patientTask}`),
+    compare: at(`#/compare?runlist=${failed},${metrics},${looping}`),
+    large: run(input.runs.large),
   };
 }
 
@@ -266,10 +269,11 @@ async function pictures() {
     for (const [view, url] of Object.entries(views())) {
       await page.goto("about:blank");
       await page.goto(url);
-      await page.waitForLoadState("networkidle").catch(() => {});
+      await page.waitForLoadState("networkidle", { timeout: 2000 }).catch(() => {});
       await page.waitForTimeout(400);
       await page.screenshot({ path: join(input.logs, `${view}-${colorScheme}.png`) });
     }
+    await questions(page, colorScheme);
     backgrounds[colorScheme] = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
     await page.getByRole("button", { name: /^Colours/ }).click();
     await page.reload();
@@ -279,12 +283,29 @@ async function pictures() {
   return backgrounds;
 }
 
+/** What is asked before something is done, and the list with its form open. */
+async function questions(page, colorScheme) {
+  await page.goto(run(input.runs.failed));
+  for (const [view, button] of [["again", "Run again…"], ["retry", "Retry"]]) {
+    await page.getByRole("button", { name: button }).click();
+    await page.locator("dialog[open]").waitFor();
+    await page.screenshot({ path: join(input.logs, `${view}-${colorScheme}.png`) });
+    await page.keyboard.press("Escape");
+    await page.locator("dialog").waitFor({ state: "detached" });
+  }
+  await page.goto(at("#/runs"));
+  await page.getByLabel("Choose failing").check();
+  await page.getByLabel("Choose measured").check();
+  await page.getByRole("button", { name: "+ Condition" }).click();
+  await page.screenshot({ path: join(input.logs, `chosen-${colorScheme}.png`) });
+}
+
 /** The list and its filters. */
 async function list() {
   const { context, page } = await open();
   const shown = async () => {
     await page.waitForTimeout(600);
-    return page.locator(".run-table tbody a").allInnerTexts();
+    return titles(page);
   };
   await page.goto(at(""));
   await page.locator(".run-table").waitFor();
@@ -305,6 +326,145 @@ async function list() {
   const back = page.url();
   await context.close();
   return { all, named, url, reloaded, failed, inside, back };
+}
+
+const titles = (page) => page.locator(".run-table tbody td.name a").allInnerTexts();
+
+/** Conditions that a person does not write. */
+async function conditions() {
+  const { context, page } = await open();
+  const until = async (names) => {
+    await page.waitForFunction(
+      (wanted) => [...document.querySelectorAll(".run-table td.name a")].map((link) => link.textContent).sort().join() === wanted,
+      [...names].sort().join(),
+    );
+    return titles(page);
+  };
+  const add = async (about, name, comparison, value) => {
+    await page.getByRole("button", { name: "+ Condition" }).click();
+    const form = page.getByRole("form", { name: "Add a condition" });
+    await form.getByLabel("About").selectOption(about);
+    if (name) await form.getByLabel("Name").fill(name);
+    await form.getByLabel("Comparison").selectOption(comparison);
+    await form.getByLabel("Value").fill(value);
+    await page.keyboard.press("Enter");
+  };
+  await page.goto(at("#/runs?name=measured"));
+  const form = await until(["measured"]);
+  await page.goto(at("#/runs"));
+  await page.locator(".run-table").waitFor();
+  await add("Parameter", "rows", ">=", "50");
+  await until(["failing"]);
+  await add("Pipeline", "", "=", "failing");
+  await page.waitForFunction(() => location.hash.includes("pipeline"));
+  await page.locator(".run-table").waitFor();
+  const written = await page.getByLabel("Filter by name or condition").inputValue();
+  const byForm = await until(["failing"]);
+  await page.goto(at("#/runs"));
+  await page.getByRole("button", { name: "team: red" }).click();
+  const byTag = await until(["attack"]);
+  await page.goto(at("#/runs"));
+  await page.getByRole("row", { name: "attack" }).getByRole("button", { name: "measured" }).click();
+  const byPipeline = await until(["attack", "measured"]);
+  await add("State", "", "=", "ASLEEP");
+  const refused = await page.locator(".notice.bad").innerText();
+  await context.close();
+  return { form, written, byForm, byTag, byPipeline, refused };
+}
+
+/** Two runs that were chosen in the list. */
+async function compare() {
+  const { context, page } = await open();
+  await page.goto(at("#/runs"));
+  await page.getByLabel("Choose attack").check();
+  const one = await page.getByRole("button", { name: "Compare 1" }).isDisabled();
+  await page.getByLabel("Choose failing").check();
+  await page.getByRole("button", { name: "Compare 2" }).click();
+  const table = page.locator(".compare-table");
+  await table.waitFor();
+  const found = {
+    one,
+    url: page.url(),
+    heads: await table.locator("thead a").allInnerTexts(),
+    kinds: await table.locator(".kind th").allInnerTexts(),
+    rows: await table.locator("th[scope=row]").allInnerTexts(),
+    accuracy: await table.getByRole("row", { name: /^accuracy/ }).locator("td").allInnerTexts(),
+  };
+  await page.goto(at(`#/compare?runlist=${input.runs.attack}`));
+  found.tooFew = await page.locator(".notice.bad").innerText();
+  await page.goto(at(`#/compare?runlist=${input.runs.attack},01a20000-0000-7000-8000-000000000000`));
+  found.unknown = await page.locator(".notice.bad").innerText();
+  await context.close();
+  return found;
+}
+
+/** A task between two attempts. */
+async function backOff() {
+  const { context, page } = await open();
+  await page.goto(run(input.runs.patient, `?task=${input.patientTask}`));
+  const found = { drawer: await page.locator(".drawer .notice").first().innerText() };
+  found.row = await page.locator("[role=row]", { hasText: "download" }).innerText();
+  found.sentence = await page.locator(".sentence").innerText();
+  await context.close();
+  return found;
+}
+
+/** Stopping, retrying and running again, by keys where it matters. */
+async function actions() {
+  const { context, page } = await open();
+  const pill = page.locator(".run-head .pill");
+  const dialog = page.locator("dialog[open]");
+  const offered = {};
+  const buttons = () => page.locator(".run-head .actions > button").allInnerTexts();
+  const until = (text) => pill.filter({ hasText: text }).waitFor();
+  const focus = () => page.evaluate(() => document.activeElement?.textContent ?? "");
+
+  // Stop: first declined, then done, by keys alone.
+  await page.goto(run(input.runs.patient));
+  await until("Running");
+  offered.patient = await buttons();
+  for (let presses = 0; presses < 30 && (await focus()) !== "Stop the run"; presses += 1) await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await dialog.waitFor();
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "detached" });
+  const found = { offered, declined: await pill.innerText(), focus: await focus() };
+  await page.keyboard.press("Enter");
+  await dialog.getByRole("button", { name: "Stop the run" }).press("Enter");
+  await until("Stopped");
+  found.stopped = await pill.innerText();
+  offered.stopped = await buttons();
+
+  // Retry: the run, which had ended, is followed again. Another page asked in between is told why not.
+  const other = await context.newPage();
+  await other.goto(run(input.runs.healing));
+  await other.getByRole("button", { name: "Retry" }).click();
+  await page.goto(run(input.runs.healing));
+  await until("Failed");
+  offered.healing = await buttons();
+  await page.getByRole("button", { name: "Retry" }).click();
+  await dialog.getByRole("button", { name: "Retry" }).click();
+  await until("Succeeded");
+  found.healed = await pill.innerText();
+  offered.healed = await buttons();
+  await other.locator("dialog[open] .primary").click();
+  found.stale = await other.locator("dialog[open] [role=alert]").innerText();
+  await other.close();
+
+  // Again, with another parameter.
+  await page.goto(run(input.runs.failed));
+  await page.getByRole("button", { name: "Run again…" }).click();
+  await dialog.getByLabel("rate").fill("gentle");
+  found.wrong = await dialog.locator(".field .error").innerText();
+  await dialog.getByLabel("rate").fill("0.5");
+  await dialog.getByLabel("Name").fill("gentler");
+  await page.keyboard.press("Enter");
+  await page.locator("h1", { hasText: "gentler" }).waitFor();
+  await until("Succeeded");
+  found.clone = /details\/([^?]+)/.exec(page.url())?.[1];
+  found.runs = input.runs;
+  await context.close();
+  return found;
 }
 
 /** A server that wants a token. */
@@ -332,7 +492,7 @@ async function locked() {
   return found;
 }
 
-const checks = { cause, loop, large, live, report, keyboard, names, list, pictures, locked };
+const checks = { cause, loop, large, live, report, keyboard, names, list, conditions, compare, backOff, pictures, actions, locked };
 const found = {};
 for (const [name, check] of Object.entries(checks)) {
   try {

@@ -130,6 +130,24 @@ def looping(limit: int = 3):
         score(value=limit)
 
 
+@dsl.container_component
+def download(mark: str):
+    """Fails until somebody tried once."""
+    script = '[ -e "$0" ] || { touch "$0"; echo "connection reset by peer"; exit 56; }'
+    return dsl.ContainerSpec(image=PYTHON, command=["sh", "-c", script], args=[mark])
+
+
+@dsl.pipeline(name="healing")
+def healing(mark: str):
+    download(mark=mark)
+
+
+@dsl.pipeline(name="patient")
+def patient(mark: str):
+    """Its second attempt is ten minutes away."""
+    download(mark=mark).set_retry(num_retries=1, backoff_duration="600s")
+
+
 def compiled(pipeline):
     """The specification as the API takes it."""
     with tempfile.TemporaryDirectory() as folder:

@@ -10,8 +10,9 @@ import shutil
 import statistics
 import subprocess
 import tempfile
+import time
 
-from _dashboard_pipelines import compiled, failing, large, looping, measured, printer
+from _dashboard_pipelines import compiled, failing, healing, large, looping, measured, patient, printer
 from _harness import ROOT, Server, Suite, environment, equal
 
 suite = Suite()
@@ -27,6 +28,11 @@ def start(server, name, spec, **parameters):
     return run["run_id"]
 
 
+def tag(server, run_id, **tags):
+    status, body, _ = server.call("POST", f"/apis/flumina.pipelines/v1/runs/{run_id}:tag", {"set": tags})
+    equal(status, 200, body)
+
+
 def logs():
     return pathlib.Path(environment()["cache"]) / "logs/dashboard"
 
@@ -38,12 +44,17 @@ def prepare(server, locked):
         "metrics": start(server, "measured", compiled(measured), attack=REPORT),
         "looping": start(server, "looping", compiled(looping)),
         "large": start(server, "large", large(1000)),
+        "healing": start(server, "healing", compiled(healing), mark=str(server.folder / "healing")),
+        "patient": start(server, "patient", compiled(patient), mark=str(server.folder / "patient")),
     }
+    tag(server, runs["attack"], team="red")
     equal(server.wait(runs["failed"])["state"], "FAILED")
     equal(server.wait(runs["attack"])["state"], "SUCCEEDED")
     equal(server.wait(runs["metrics"])["state"], "SUCCEEDED")
     equal(server.wait(runs["looping"])["state"], "FAILED")
     equal(server.wait(runs["large"], 300)["state"], "SUCCEEDED")
+    equal(server.wait(runs["healing"])["state"], "FAILED")
+    waiting(server, runs["patient"])
     env = environment()
     return {
         "target": server.url,
@@ -53,9 +64,18 @@ def prepare(server, locked):
         "runs": runs,
         "loop": next(task["task_id"] for path, task in server.tasks(runs["looping"]).items() if path == "for-loop-2"),
         "failedTask": server.tasks(runs["failed"])["train"]["task_id"],
+        "patientTask": server.tasks(runs["patient"])["download"]["task_id"],
         "specs": {"printer": compiled(printer)},
         "locked": {"target": locked.url, "token": TOKEN},
     }
+
+
+def waiting(server, run_id):
+    """The task that waits for its second attempt."""
+    deadline = time.monotonic() + 60
+    while not any(task.get("retry_at") for task in server.tasks(run_id).values()):
+        assert time.monotonic() < deadline, "no task waits for another attempt"
+        time.sleep(0.1)
 
 
 def drive(given):
@@ -180,12 +200,54 @@ def declare(server, found):
     @suite.test
     def the_list_filters_and_its_place_survives():
         found = of("list")
-        equal(sorted(found["all"]), ["attack", "failing", "large", "looping", "measured", "printer"])
+        equal(sorted(found["all"]), ["attack", "failing", "healing", "large", "looping", "measured", "patient", "printer"])
         equal([found["named"], found["reloaded"]], [["failing"]] * 2)
-        equal(sorted(found["failed"]), ["failing", "looping"])
+        equal(sorted(found["failed"]), ["failing", "healing", "looping"])
         assert found["url"].endswith("#/runs?name=fail"), found["url"]
         assert "#/runs/details/" in found["inside"], found["inside"]
         assert "state=FAILED" in found["back"], found["back"]
+
+    @suite.test
+    def conditions_are_added_by_a_form_and_by_a_click():
+        found = of("conditions")
+        equal(found["form"], ["measured"])
+        equal(found["written"], 'param.rows >= 50 AND pipeline = failing')
+        equal([sorted(found["byForm"]), found["byTag"], sorted(found["byPipeline"])], [["failing"], ["attack"], ["attack", "measured"]])
+        assert "is not" in found["refused"], found["refused"]
+
+    @suite.test
+    def runs_are_compared_by_what_differs():
+        found = of("compare")
+        assert found["url"].split("#")[1].startswith("/compare?runlist="), found["url"]
+        equal([found["one"], sorted(found["heads"])], [True, ["attack", "failing"]])
+        assert "Parameters" in found["kinds"] and "Metrics" in found["kinds"] and "Code" in found["kinds"], found["kinds"]
+        assert {"rate", "accuracy"} <= set(found["rows"]), found["rows"]
+        equal(sorted(found["accuracy"]), ["0.934", "none"])
+        assert "not 1" in found["tooFew"], found["tooFew"]
+        assert found["unknown"], "a run that is not there is compared"
+
+    @suite.test
+    def a_task_in_back_off_says_when_it_tries_again():
+        found = of("backOff")
+        for text in (found["drawer"], found["row"], found["sentence"]):
+            assert re.search(r"[Tt]ries again in \d+ m( \d+ s)?, at \d", text), text
+        assert "exit code 56" in found["drawer"], found["drawer"]
+
+    @suite.test
+    def a_run_is_stopped_retried_and_run_again_from_its_page():
+        found = of("actions")
+        equal(found["offered"], {
+            "patient": ["Run again…", "Stop the run"], "stopped": ["Run again…", "Retry"],
+            "healing": ["Run again…", "Retry"], "healed": ["Run again…"],
+        })
+        equal([found["declined"], found["focus"]], ["Running", "Stop the run"])
+        equal([found["stopped"], found["healed"]], ["Stopped", "Succeeded"])
+        equal(server.get(f"/apis/flumina.pipelines/v1/runs/{found['runs']['patient']}")["state"], "CANCELED")
+        assert found["stale"], "what the server refuses is not said"
+
+        equal(found["wrong"], "A number is wanted, such as 0.5.")
+        clone = server.get(f"/apis/flumina.pipelines/v1/runs/{found['clone']}")
+        equal([clone["display_name"], clone["parameters"], clone["state"]], ["gentler", {"rows": 100, "rate": 0.5}, "SUCCEEDED"])
 
     @suite.test
     def dark_is_dark_and_the_choice_lasts():
@@ -197,7 +259,8 @@ def declare(server, found):
     @suite.test
     def a_picture_of_every_view_is_there_to_be_looked_at():
         names = {path.stem for path in logs().glob("*.png")}
-        equal({f"{view}-{scheme}" for view in of("names") for scheme in ("light", "dark")} - names, set())
+        views = [*of("names"), "again", "retry", "chosen"]
+        equal({f"{view}-{scheme}" for view in views for scheme in ("light", "dark")} - names, set())
 
     @suite.test
     def a_token_is_asked_for_and_stays_out_of_urls_and_of_the_disk():

@@ -7,7 +7,9 @@ import "./style/runs.css";
 import "./style/run.css";
 import "./style/graph.css";
 import "./style/drawer.css";
+import "./style/compare.css";
 import { useRoute } from "./ui/common.js";
+import { ComparePage } from "./ui/compare.js";
 import { RunPage } from "./ui/run.js";
 import { RunsPage } from "./ui/runs.js";
 import { ThemeButton } from "./ui/theme.js";
@@ -32,7 +34,9 @@ function App() {
         </nav>
         <ThemeButton />
       </header>
-      {route.page === "run" ? <RunPage key={route.runId} route={route} /> : <RunsPage route={route} />}
+      {route.page === "run" ? <RunPage key={route.runId} route={route} /> : null}
+      {route.page === "compare" ? <ComparePage key={route.runIds.join()} route={route} /> : null}
+      {route.page === "runs" ? <RunsPage route={route} /> : null}
       <TokenDialog />
     </>
   );

@@ -23,7 +23,12 @@ export interface RunRoute {
   group: string;
 }
 
-export type Route = RunsRoute | RunRoute;
+export interface CompareRoute {
+  page: "compare";
+  runIds: string[];
+}
+
+export type Route = RunsRoute | RunRoute | CompareRoute;
 
 function oneOf<T extends string>(known: readonly T[], text: string | null): T {
   return known.find((value) => value === text) ?? (known[0] as T);
@@ -43,6 +48,10 @@ export function parseRoute(hash: string): Route {
       group: found.get("group") ?? "",
     };
   }
+  if (/^\/compare\/?$/.test(path)) {
+    const ids = (found.get("runlist") ?? "").split(",").filter((id) => id !== "");
+    return { page: "compare", runIds: [...new Set(ids)] };
+  }
   return { page: "runs", name: found.get("name") ?? "", state: found.get("state") ?? "" };
 }
 
@@ -59,6 +68,9 @@ export function formatRoute(route: Route): string {
     set("group", route.group);
     set("task", route.task);
     if (route.task) set("panel", route.panel, PANELS[0]);
+  } else if (route.page === "compare") {
+    // Commas as they are: upstream's links look so.
+    return `#/compare?runlist=${route.runIds.map(encodeURIComponent).join(",")}`;
   } else {
     set("name", route.name);
     set("state", route.state);

@@ -137,3 +137,11 @@ test("ten thousand tasks become rows quickly", () => {
   // Far above what it takes, far below what a square of it would.
   assert.ok(performance.now() - started < 1000);
 });
+
+test("a run that waits for another attempt says when it comes", () => {
+  const waits = task("b", { state: State.PENDING, retryAt: at(65_000) });
+  const later = task("a", { state: State.PENDING, retryAt: at(90_000) });
+  const found = plainText(sentence(model([later, waits, task("c")]), BEGIN + 4000));
+  assert.match(found, /^Running for 4\.0 s: b failed and tries again in 1 m 1 s, at \d.*; 1 of 3 tasks done\.$/);
+  assert.match(plainText(sentence(model([waits]), BEGIN + 65_000)), /b failed and tries again now; 0 of 1 task done/);
+});

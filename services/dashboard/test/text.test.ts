@@ -5,7 +5,8 @@ import { bytes, duration, number } from "../src/model/format.js";
 import { clean, LogText, MOST_LINES, pieces, search } from "../src/model/log.js";
 import { inline, markdown } from "../src/model/markdown.js";
 import { area, classification, scalars, slices } from "../src/model/metrics.js";
-import { filter } from "../src/api/filter.js";
+import { condition, filter, withCondition } from "../src/api/filter.js";
+import { changes, fields } from "../src/model/parameters.js";
 import { formatRoute, parseRoute } from "../src/route.js";
 
 const encode = (text: string) => new TextEncoder().encode(text);
@@ -94,4 +95,37 @@ test("places survive the URL", () => {
   const odd = parseRoute("#/runs/details/%E0%A4%A?view=nothing&panel=zzz");
   assert.ok(odd.page === "run" && odd.view === "timeline" && odd.panel === "overview");
   assert.equal(parseRoute("").page, "runs");
+});
+
+test("conditions are written as the server reads them, and join what is there", () => {
+  assert.equal(condition("metric", " accuracy ", ">=", "0.9"), "metric.accuracy >= 0.9");
+  assert.equal(condition("tag", "team", "=", "vision and more"), 'tag.team = "vision and more"');
+  assert.equal(condition("pipeline", "unused", ":", "breast-cancer"), "pipeline : breast-cancer");
+  assert.equal(condition("param", "rate", "!=", 'a "b"'), 'param.rate != "a \\"b\\""');
+  assert.equal(condition("tag", "x", "=", "and"), 'tag.x = "and"');
+  assert.equal(withCondition("", "state = FAILED"), "state = FAILED");
+  assert.equal(withCondition("fail", "tag.a = b"), 'name : "fail" AND tag.a = b');
+  assert.equal(withCondition("tag.a = b", "tag.c = d"), "tag.a = b AND tag.c = d");
+});
+
+test("only parameters that were changed are sent, and those of another kind are refused", () => {
+  const known = fields({ rate: 0.5, name: "a", on: true, list: [1, 2] });
+  assert.deepEqual(known.map(({ name, kind, text }) => [name, kind, text]), [
+    ["list", "JSON", "[1,2]"],
+    ["name", "text", "a"],
+    ["on", "true or false", "true"],
+    ["rate", "number", "0.5"],
+  ]);
+  assert.deepEqual(changes(known, {}), { values: {}, wrong: {} });
+  assert.deepEqual(changes(known, { rate: "0.5", name: "7", list: "[3]" }).values, { name: "7", list: [3] });
+  const { values, wrong } = changes(known, { rate: '"0.5"', on: "yes", list: "[", name: "" });
+  assert.deepEqual(values, { name: "" });
+  assert.deepEqual(Object.keys(wrong).sort(), ["list", "on", "rate"]);
+});
+
+test("the place of a comparison is a URL", () => {
+  const route = { page: "compare" as const, runIds: ["a", "b c"] };
+  assert.equal(formatRoute(route), "#/compare?runlist=a,b%20c");
+  assert.deepEqual(parseRoute(formatRoute(route)), route);
+  assert.deepEqual(parseRoute("#/compare?runlist=a,,a"), { page: "compare", runIds: ["a"] });
 });

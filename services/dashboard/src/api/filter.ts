@@ -13,3 +13,30 @@ export function filter(text: string, state: string): string {
   else if (wanted) parts.push(`name : ${JSON.stringify(wanted)}`);
   return parts.join(" AND ");
 }
+
+/** What a condition can be about, as people read it, and whether a name belongs to it. */
+export const SUBJECTS: readonly { id: string; text: string; named: boolean }[] = [
+  { id: "pipeline", text: "Pipeline", named: false },
+  { id: "tag", text: "Tag", named: true },
+  { id: "param", text: "Parameter", named: true },
+  { id: "metric", text: "Metric", named: true },
+  { id: "state", text: "State", named: false },
+];
+export const OPERATORS = ["=", "!=", ">", ">=", "<", "<=", ":"] as const;
+
+/** A value as a filter takes it: bare where it can be. */
+const quoted = (text: string): string => (/^[\w.+-]+$/.test(text) && !/^(?:and|or|not)$/i.test(text) ? text : JSON.stringify(text));
+
+/** A condition, written as the server reads it. */
+export function condition(subject: string, name: string, operator: string, value: string): string {
+  const { named } = SUBJECTS.find(({ id }) => id === subject) ?? { named: false };
+  const key = named ? `${subject}.${name.trim()}` : subject;
+  return `${key} ${operator} ${quoted(value.trim())}`;
+}
+
+/** What a person typed and one condition more; a part of a name becomes a condition itself. */
+export function withCondition(text: string, added: string): string {
+  const wanted = text.trim();
+  if (!wanted) return added;
+  return `${CONDITION.test(wanted) ? wanted : `name : ${JSON.stringify(wanted)}`} AND ${added}`;
+}

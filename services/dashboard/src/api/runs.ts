@@ -1,5 +1,5 @@
 // The list of runs.
-import type { RunSummary } from "../gen/flumina/pipelines/v1/run_lists_pb.js";
+import type { CompareRunsResponse, RunSummary } from "../gen/flumina/pipelines/v1/run_lists_pb.js";
 import { lists } from "./client.js";
 import { filter } from "./filter.js";
 
@@ -14,4 +14,12 @@ export async function listRuns(text: string, state: string, pageToken: string, s
   const request = { filter: filter(text, state), pageSize: PAGE, pageToken };
   const { runs, nextPageToken } = await lists.listRuns(request, { signal });
   return { runs, next: nextPageToken };
+}
+
+/** How many runs one comparison takes. */
+export const COMPARED = { least: 2, most: 10 };
+
+/** What is not the same in all of the runs. */
+export async function compareRuns(runIds: string[], signal: AbortSignal): Promise<CompareRunsResponse> {
+  return await lists.compareRuns({ runIds }, { signal });
 }

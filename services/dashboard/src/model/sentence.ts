@@ -1,6 +1,7 @@
 // One sentence about what happened.
 import { type Run, State, type Task } from "../gen/flumina/pipelines/v1/pipelines_pb.js";
 import { duration, millis, number, plural } from "./format.js";
+import { retryText, waitsForRetry } from "./retry.js";
 import type { RunModel } from "./run.js";
 import { hasEnded } from "./state.js";
 
@@ -51,9 +52,9 @@ export function sentence(model: RunModel, now: number): Part[] {
     case State.CANCELED:
       return [`Stopped after ${took}.`];
     case State.CANCELING:
-      return ["Stopping: ", ...running(programs)];
+      return ["Stopping: ", ...running(programs, now)];
     case State.RUNNING:
-      return [`Running for ${took}: `, ...running(programs)];
+      return [`Running for ${took}: `, ...running(programs, now)];
     default:
       return [`Waiting to start for ${took}.`];
   }
@@ -74,7 +75,7 @@ function failed(model: RunModel, run: Run, took: string): Part[] {
   return ["Failed in ", { task }, ` after ${took}: `, ...end, "."];
 }
 
-function running(programs: Task[]): Part[] {
+function running(programs: Task[], now: number): Part[] {
   const active = programs.filter((task) => [State.RUNNING, State.CANCELING].includes(task.state));
   const done = programs.filter((task) => hasEnded(task.state)).length;
   const parts: Part[] = [];
@@ -83,9 +84,17 @@ function running(programs: Task[]): Part[] {
     parts.push({ task });
   });
   if (active.length > 2) parts.push(` and ${active.length - 2} more`);
-  if (active.length === 0) parts.push("nothing runs at this moment");
+  if (active.length === 0) parts.push(...idle(programs, now));
   parts.push(`; ${number(done)} of ${plural(programs.length, "task")} done.`);
   return parts;
+}
+
+/** Why nothing runs: the task that tries again first, if one does. */
+function idle(programs: Task[], now: number): Part[] {
+  const at = (task: Task) => millis(task.retryAt) ?? now;
+  const [first] = programs.filter(waitsForRetry).sort((a, b) => at(a) - at(b));
+  if (!first) return ["nothing runs at this moment"];
+  return [{ task: first }, ` failed and ${retryText(first, now).replace("Tries", "tries").replace(/\.$/, "")}`];
 }
 
 /** The sentence as plain text, for the title and for tests. */

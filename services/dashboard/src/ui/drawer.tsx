@@ -8,6 +8,7 @@ import { State as WorkloadState } from "../gen/flumina/runner/v1/runner_pb.js";
 import { bytes, duration, fullTime, millis, plural } from "../model/format.js";
 import { type Phase, PHASE_NAMES, phases, totals } from "../model/phases.js";
 import { label, type RunModel } from "../model/run.js";
+import { retryText, waitsForRetry } from "../model/retry.js";
 import { cause } from "../model/sentence.js";
 import { hasEnded } from "../model/state.js";
 import { formatRoute, type Panel, PANELS, runRoute } from "../route.js";
@@ -156,6 +157,7 @@ function Reason({ task }: { task: Task }) {
       </Notice>
     );
   }
+  if (waitsForRetry(task)) return <RetryWait task={task} />;
   const queued = !hasEnded(task.state) && attempt && attempt.message ? attempt : undefined;
   const text = queued?.message || task.message || (task.state === State.PENDING ? "It waits for tasks before it." : "");
   if (!text) return null;
@@ -163,6 +165,17 @@ function Reason({ task }: { task: Task }) {
     <Notice>
       <Marked text={text} />
       {queued && queued.queuePosition > 0 ? ` Place ${queued.queuePosition} in the queue.` : ""}
+    </Notice>
+  );
+}
+
+/** A task in the pause after a failure: when it tries again, and what failed. */
+function RetryWait({ task }: { task: Task }) {
+  const now = useNow(true, 500);
+  const last = task.attempts[task.attempts.length - 1];
+  return (
+    <Notice>
+      <strong>{retryText(task, now)}</strong> {last ? `Attempt ${last.number} failed: ${last.message}` : ""}
     </Notice>
   );
 }

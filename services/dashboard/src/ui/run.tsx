@@ -1,7 +1,6 @@
 // The page of a run.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
-import { explain, rest } from "../api/client.js";
 import { watchRun, type Watched } from "../api/watch.js";
 import { State } from "../gen/flumina/pipelines/v1/pipelines_pb.js";
 import { duration, fullTime, millis } from "../model/format.js";
@@ -9,6 +8,7 @@ import { RunModel } from "../model/run.js";
 import { cause, type Part, plainText, sentence } from "../model/sentence.js";
 import { look } from "../model/state.js";
 import { formatRoute, type Panel, type RunRoute, runRoute, type View } from "../route.js";
+import { Actions } from "./actions.js";
 import { CountsView, Copy, Empty, go, Notice, StateIcon, StatePill, Tabs, useNow, useTitle } from "./common.js";
 import { Artifacts, Drawer } from "./drawer.js";
 import { GraphView } from "./graph.js";
@@ -24,16 +24,17 @@ const VIEW_NAMES: Record<View, string> = {
   io: "Inputs and outputs",
 };
 
-/** The run as it is known now; the number grows with every change. */
-function useRun(runId: string): [Watched, number] {
-  const watched = useMemo<Watched>(() => ({ model: new RunModel(), known: false, error: "", offline: false }), [runId]);
+/** The run as it is known now; the number grows with every change. The function begins anew, for a run that goes on after its end. */
+function useRun(runId: string): [Watched, number, () => void] {
+  const [round, setRound] = useState(0);
+  const watched = useMemo<Watched>(() => ({ model: new RunModel(), known: false, error: "", offline: false }), [runId, round]);
   const [version, setVersion] = useState(0);
   useEffect(() => watchRun(runId, watched, () => setVersion((old) => old + 1)), [runId, watched]);
-  return [watched, version];
+  return [watched, version, () => setRound((old) => old + 1)];
 }
 
 export function RunPage({ route }: { route: RunRoute }) {
-  const [watched, version] = useRun(route.runId);
+  const [watched, version, restart] = useRun(route.runId);
   const { model } = watched;
   const body = useRef<HTMLDivElement>(null);
   const task = model.tasks.get(route.task);
@@ -64,7 +65,7 @@ export function RunPage({ route }: { route: RunRoute }) {
     <main class={`run ${task ? "with-drawer" : ""}`}>
       <div class="content">
         {watched.offline ? <Offline /> : null}
-        <Head model={model} version={version} onSelect={select} />
+        <Head model={model} version={version} onSelect={select} onRetried={restart} />
         <Tabs
           label="Views of the run"
           tabs={(Object.keys(VIEW_NAMES) as View[]).map((id) => ({ id, name: VIEW_NAMES[id] }))}
@@ -112,9 +113,10 @@ interface HeadProps {
   model: RunModel;
   version: number;
   onSelect: (taskId: string) => void;
+  onRetried: () => void;
 }
 
-function Head({ model, version, onSelect }: HeadProps) {
+function Head({ model, version, onSelect, onRetried }: HeadProps) {
   const run = model.run;
   const now = useNow(!model.ended);
   const parts = useMemo(() => sentence(model, now), [model, version, now]);
@@ -128,7 +130,7 @@ function Head({ model, version, onSelect }: HeadProps) {
         <h1>{run.displayName}</h1>
         <StatePill state={run.state} />
         <span class="space" />
-        <Actions runId={run.runId} state={run.state} />
+        <Actions run={run} onRetried={onRetried} />
       </div>
       <p class={`sentence ${look(run.state)}`} aria-live="polite">
         <Sentence parts={parts} onSelect={onSelect} />
@@ -192,33 +194,6 @@ function Cause({ model, onSelect }: { model: RunModel; onSelect: (taskId: string
       ) : null}
       {open && task.attempts.length > 0 ? <LogTail runId={task.runId} taskId={task.taskId} lines={8} /> : null}
     </section>
-  );
-}
-
-/** What can be done to a run in its state. */
-function Actions({ runId, state }: { runId: string; state: State }) {
-  const [error, setError] = useState("");
-  const [busy, setBusy] = useState(false);
-  const act = async (verb: string) => {
-    setBusy(true);
-    setError("");
-    try {
-      await rest("POST", `/apis/v2beta1/runs/${encodeURIComponent(runId)}:${verb}`);
-    } catch (failed) {
-      setError(explain(failed));
-    }
-    setBusy(false);
-  };
-  const live = state === State.RUNNING || state === State.PENDING;
-  return (
-    <>
-      {error ? <span class="error">{error}</span> : null}
-      {live ? (
-        <button type="button" disabled={busy} onClick={() => void act("terminate")}>
-          Stop the run
-        </button>
-      ) : null}
-    </>
   );
 }
 

@@ -2,12 +2,14 @@
 import { useCallback, useEffect, useState } from "preact/hooks";
 
 import { explain } from "../api/client.js";
-import { listRuns, type RunPage } from "../api/runs.js";
+import { condition, withCondition } from "../api/filter.js";
+import { COMPARED, listRuns, type RunPage } from "../api/runs.js";
 import type { RunSummary } from "../gen/flumina/pipelines/v1/run_lists_pb.js";
 import { duration, fullTime, millis, number, when } from "../model/format.js";
 import { hasEnded } from "../model/state.js";
 import type { RunsRoute } from "../route.js";
 import { Empty, go, Marked, Notice, StatePill, useNow, useTitle } from "./common.js";
+import { ConditionForm } from "./conditions.js";
 import { linkTo } from "./run.js";
 
 const STATES: [string, string][] = [
@@ -26,6 +28,7 @@ export function RunsPage({ route }: { route: RunsRoute }) {
   const [list, setList] = useState<RunPage | undefined>();
   const [error, setError] = useState("");
   const [name, setName] = useState(route.name);
+  const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
   const busy = list?.runs.some((run) => !hasEnded(run.state)) ?? false;
   const now = useNow(busy);
 
@@ -78,6 +81,13 @@ export function RunsPage({ route }: { route: RunsRoute }) {
     }
   };
 
+  const add = (text: string) => go({ ...route, name: withCondition(name, text) });
+  const choose = (runId: string, on: boolean) => {
+    const next = new Set(chosen);
+    if (on) next.add(runId);
+    else next.delete(runId);
+    setChosen(next);
+  };
   return (
     <main class="runs">
       <div class="head">
@@ -104,9 +114,12 @@ export function RunsPage({ route }: { route: RunsRoute }) {
             </button>
           ))}
         </div>
+        <ConditionForm onAdd={add} />
+        <span class="space" />
+        {chosen.size > 0 ? <Chosen chosen={chosen} onNone={() => setChosen(new Set())} /> : null}
       </div>
       {error ? <Notice kind="bad">{error}</Notice> : null}
-      {list && list.runs.length > 0 ? <RunTable runs={list.runs} now={now} /> : null}
+      {list && list.runs.length > 0 ? <RunTable runs={list.runs} now={now} chosen={chosen} onChoose={choose} onAdd={add} /> : null}
       {list && list.runs.length === 0 ? <NoRuns filtered={Boolean(route.name || route.state)} /> : null}
       {!list && !error ? <p class="loading">Loading…</p> : null}
       {list?.next ? (
@@ -128,11 +141,44 @@ function NoRuns({ filtered }: { filtered: boolean }) {
   );
 }
 
-function RunTable({ runs, now }: { runs: RunSummary[]; now: number }) {
+/** What can be done with the runs that were chosen. */
+function Chosen({ chosen, onNone }: { chosen: ReadonlySet<string>; onNone: () => void }) {
+  const fits = chosen.size >= COMPARED.least && chosen.size <= COMPARED.most;
+  return (
+    <span class="chosen">
+      <button type="button" class="quiet small" onClick={onNone}>
+        Choose none
+      </button>
+      <button
+        type="button"
+        class="primary"
+        disabled={!fits}
+        title={fits ? undefined : `${COMPARED.least} to ${COMPARED.most} runs can be compared`}
+        onClick={() => go({ page: "compare", runIds: [...chosen] })}
+      >
+        Compare {chosen.size}
+      </button>
+    </span>
+  );
+}
+
+interface TableProps {
+  runs: RunSummary[];
+  now: number;
+  chosen: ReadonlySet<string>;
+  onChoose: (runId: string, on: boolean) => void;
+  /** Takes a condition that a person clicked. */
+  onAdd: (text: string) => void;
+}
+
+function RunTable({ runs, now, chosen, onChoose, onAdd }: TableProps) {
   return (
     <table class="run-table">
       <thead>
         <tr>
+          <th scope="col">
+            <span class="visually-hidden">Chosen</span>
+          </th>
           <th scope="col">Run</th>
           <th scope="col">State</th>
           <th scope="col">Pipeline</th>
@@ -146,6 +192,14 @@ function RunTable({ runs, now }: { runs: RunSummary[]; now: number }) {
       <tbody>
         {runs.map((run) => (
           <tr key={run.runId} onClick={(event) => follow(event, run.runId)}>
+            <td class="choose">
+              <input
+                type="checkbox"
+                aria-label={`Choose ${run.displayName}`}
+                checked={chosen.has(run.runId)}
+                onChange={(event) => onChoose(run.runId, event.currentTarget.checked)}
+              />
+            </td>
             <td class="name">
               <a href={linkTo(run.runId)}>{run.displayName}</a>
               {run.message ? (
@@ -157,9 +211,18 @@ function RunTable({ runs, now }: { runs: RunSummary[]; now: number }) {
             <td>
               <StatePill state={run.state} />
             </td>
-            <td>{run.pipelineName}</td>
             <td>
-              <Labels run={run} />
+              <button
+                type="button"
+                class="link plain"
+                title={`Only runs of ${run.pipelineName}`}
+                onClick={() => onAdd(condition("pipeline", "", "=", run.pipelineName))}
+              >
+                {run.pipelineName}
+              </button>
+            </td>
+            <td>
+              <Labels run={run} onAdd={onAdd} />
             </td>
             <When run={run} now={now} />
           </tr>
@@ -182,25 +245,29 @@ function When({ run, now }: { run: RunSummary; now: number }) {
 /** Labels that a line has room for. */
 const MOST = 6;
 
-function Labels({ run }: { run: RunSummary }) {
-  const tags = Object.entries(run.tags).map(([name, value]) => (value ? `${name}: ${value}` : name));
-  const metrics = Object.entries(run.metrics).map(([name, value]) => `${name} ${number(value)}`);
-  const all = [...tags.sort(), ...metrics.sort()];
+function Labels({ run, onAdd }: { run: RunSummary; onAdd: (text: string) => void }) {
+  const tags = Object.entries(run.tags)
+    .sort()
+    .map(([name, value]) => ({ text: value ? `${name}: ${value}` : name, wanted: condition("tag", name, "=", value) }));
+  const metrics = Object.entries(run.metrics)
+    .sort()
+    .map(([name, value]) => ({ text: `${name} ${number(value)}`, wanted: condition("metric", name, ">=", String(value)) }));
+  const all = [...tags, ...metrics];
   return (
-    <span class="labels" title={all.join(", ")}>
-      {all.slice(0, MOST).map((text) => (
-        <span key={text} class="badge">
+    <span class="labels" title={all.map(({ text }) => text).join(", ")}>
+      {all.slice(0, MOST).map(({ text, wanted }) => (
+        <button key={text} type="button" class="badge" title={`Only runs with ${wanted}`} onClick={() => onAdd(wanted)}>
           {text}
-        </span>
+        </button>
       ))}
       {all.length > MOST ? <span class="muted">+{all.length - MOST}</span> : null}
     </span>
   );
 }
 
-/** The whole line leads where its link does, unless the person is selecting text or clicked the link itself. */
+/** The whole line leads where its link does, unless the person is selecting text or operated something in it. */
 function follow(event: MouseEvent, runId: string): void {
   const target = event.target as HTMLElement;
-  if (target.closest("a") || getSelection()?.toString()) return;
+  if (target.closest("a, button, .choose") || getSelection()?.toString()) return;
   location.hash = linkTo(runId);
 }

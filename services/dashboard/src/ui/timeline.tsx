@@ -5,6 +5,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { State, TaskKind } from "../gen/flumina/pipelines/v1/pipelines_pb.js";
 import { clock, duration, millis } from "../model/format.js";
 import { marks, type Phase, PHASE_NAMES, phases, type Span, totals } from "../model/phases.js";
+import { retryText, waitsForRetry } from "../model/retry.js";
 import { label, type Row, type RunModel } from "../model/run.js";
 import { hasEnded } from "../model/state.js";
 import { CountsView, countsText, Marked, StateIcon, useNow } from "./common.js";
@@ -203,7 +204,7 @@ function TreeRow({ row, index, active, selected, span, now, onToggle, onSelect }
       </span>
       <span class="axis" role="gridcell" aria-label={describe(row, found)}>
         <Bars found={found} span={span} />
-        <Why row={row} found={found} span={span} />
+        <Why row={row} found={found} span={span} now={now} />
       </span>
       <span class="took" role="gridcell">
         {took}
@@ -248,15 +249,14 @@ function Bars({ found, span }: { found: Phase[]; span: Span }) {
 }
 
 /** Why there is no bar, or none that moves. */
-function Why({ row, found, span }: { row: Row; found: Phase[]; span: Span }) {
+function Why({ row, found, span, now }: { row: Row; found: Phase[]; span: Span; now: number }) {
   const { task } = row;
   const attempt = task.attempts[task.attempts.length - 1];
   const queued = attempt && attempt.queuePosition > 0 && !hasEnded(task.state);
-  const text = queued
-    ? attempt.message || `place ${attempt.queuePosition} in the queue`
-    : found.length === 0 && task.kind !== TaskKind.ROOT && task.state !== State.PENDING
-      ? task.message
-      : "";
+  let text = "";
+  if (waitsForRetry(task)) text = retryText(task, now);
+  else if (queued) text = attempt.message || `place ${attempt.queuePosition} in the queue`;
+  else if (found.length === 0 && task.kind !== TaskKind.ROOT && task.state !== State.PENDING) text = task.message;
   if (!text) return null;
   // Beside the bar; on it while it waits, since that bar grows to the edge.
   const last = found[found.length - 1];

@@ -4,13 +4,15 @@
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { Transfer } from "./transfer_pb";
+import { file_flumina_step_v1_transfer } from "./transfer_pb";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file flumina/step/v1/step.proto.
  */
 export const file_flumina_step_v1_step: GenFile = /*@__PURE__*/
-  fileDesc("ChpmbHVtaW5hL3N0ZXAvdjEvc3RlcC5wcm90bxIPZmx1bWluYS5zdGVwLnYxIpQDCgRTdGVwEisKB2NvbW1hbmQYASABKAsyGC5mbHVtaW5hLnN0ZXAudjEuQ29tbWFuZEgAEjoKD3B5dGhvbl9mdW5jdGlvbhgCIAEoCzIfLmZsdW1pbmEuc3RlcC52MS5QeXRob25GdW5jdGlvbkgAEhMKC2lucHV0c19qc29uGAMgASgJEjsKEW91dHB1dF9wYXJhbWV0ZXJzGAQgAygLMiAuZmx1bWluYS5zdGVwLnYxLk91dHB1dFBhcmFtZXRlchI5ChBvdXRwdXRfYXJ0aWZhY3RzGAUgAygLMh8uZmx1bWluYS5zdGVwLnYxLk91dHB1dEFydGlmYWN0Ej0KDHBsYWNlaG9sZGVycxgGIAMoCzInLmZsdW1pbmEuc3RlcC52MS5TdGVwLlBsYWNlaG9sZGVyc0VudHJ5EhcKD2RlY2xhcmVkX2lucHV0cxgHIAMoCRozChFQbGFjZWhvbGRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgkKB3Byb2dyYW0iKAoHQ29tbWFuZBIPCgdjb21tYW5kGAEgAygJEgwKBGFyZ3MYAiADKAkiMgoOUHl0aG9uRnVuY3Rpb24SDgoGc291cmNlGAEgASgJEhAKCGZ1bmN0aW9uGAIgASgJIk0KD091dHB1dFBhcmFtZXRlchIMCgRuYW1lGAEgASgJEiwKBHR5cGUYAiABKA4yHi5mbHVtaW5hLnN0ZXAudjEuUGFyYW1ldGVyVHlwZSKXAQoOT3V0cHV0QXJ0aWZhY3QSDAoEbmFtZRgBIAEoCRILCgN1cmkYAiABKAkSFAoMc2NoZW1hX3RpdGxlGAMgASgJEhYKDnNjaGVtYV92ZXJzaW9uGAQgASgJEhcKD2luc3RhbmNlX3NjaGVtYRgFIAEoCRIVCg1tZXRhZGF0YV9qc29uGAYgASgJEgwKBGxpc3QYByABKAgiJQoGRW52VmFyEgwKBG5hbWUYASABKAkSDQoFdmFsdWUYAiABKAkiwAMKCkFzc2lnbm1lbnQSEgoKYXR0ZW1wdF9pZBgBIAEoCRIjCgRzdGVwGAIgASgLMhUuZmx1bWluYS5zdGVwLnYxLlN0ZXASJAoDZW52GAMgAygLMhcuZmx1bWluYS5zdGVwLnYxLkVudlZhchITCgt3b3JraW5nX2RpchgEIAEoCRIOCgZweXRob24YBSABKAkSGgoSbWVtb3J5X2xpbWl0X2J5dGVzGAYgASgEEhIKCnRpbWVvdXRfbXMYByABKAQSFQoNc3RvcF9ncmFjZV9tcxgIIAEoBBIbChNtYXhfcGFyYW1ldGVyX2J5dGVzGAkgASgEEhMKC3BhdGhfcHJlZml4GAogAygJEiQKBWZpbGVzGAsgAygLMhUuZmx1bWluYS5zdGVwLnYxLkZpbGUSFQoNb29tX3Njb3JlX2FkahgMIAEoBRISCgpjZ3JvdXBfZGlyGA0gASgJEiYKBm1vdW50cxgOIAMoCzIWLmZsdW1pbmEuc3RlcC52MS5Nb3VudBIUCgxjb25maWRlbnRpYWwYDyABKAgSFQoNd29ya3NwYWNlX2RpchgQIAEoCRIPCgdkZXZpY2VzGBEgAygJIjgKBU1vdW50EgwKBHBhdGgYASABKAkSDgoGc291cmNlGAIgASgJEhEKCXJlYWRfb25seRgDIAEoCCJmCgxDb25maWRlbnRpYWwSJAoDZW52GAEgAygLMhcuZmx1bWluYS5zdGVwLnYxLkVudlZhchIwCgVmaWxlcxgCIAMoCzIhLmZsdW1pbmEuc3RlcC52MS5Db25maWRlbnRpYWxGaWxlIkAKEENvbmZpZGVudGlhbEZpbGUSDQoFbW91bnQYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdjb250ZW50GAMgASgMIjMKBEZpbGUSDAoEcGF0aBgBIAEoCRIPCgdjb250ZW50GAIgASgMEgwKBG1vZGUYAyABKA0igQMKClN0ZXBSZXN1bHQSKQoHb3V0Y29tZRgBIAEoDjIYLmZsdW1pbmEuc3RlcC52MS5PdXRjb21lEhYKCWV4aXRfY29kZRgCIAEoBUgAiAEBEhMKBnNpZ25hbBgDIAEoBUgBiAEBEg4KBnJlYXNvbhgEIAEoCRIPCgdtZXNzYWdlGAUgASgJEjMKCnBhcmFtZXRlcnMYBiADKAsyHy5mbHVtaW5hLnN0ZXAudjEuUGFyYW1ldGVyVmFsdWUSMQoJYXJ0aWZhY3RzGAcgAygLMh4uZmx1bWluYS5zdGVwLnYxLkFydGlmYWN0VmFsdWUSJQoFdXNhZ2UYCCABKAsyFi5mbHVtaW5hLnN0ZXAudjEuVXNhZ2USFQoNc3RhcnRlZF9hdF91cxgJIAEoAxITCgtlbmRlZF9hdF91cxgKIAEoAxISCgpwcmVwYXJlX3VzGAsgASgDEhIKCmNvbGxlY3RfdXMYDCABKANCDAoKX2V4aXRfY29kZUIJCgdfc2lnbmFsIlYKDlBhcmFtZXRlclZhbHVlEgwKBG5hbWUYASABKAkSEgoKdmFsdWVfanNvbhgCIAEoCRISCgpzaXplX2J5dGVzGAMgASgEEg4KBnNoYTI1NhgEIAEoCSJZCg1BcnRpZmFjdFZhbHVlEgwKBG5hbWUYASABKAkSLAoJYXJ0aWZhY3RzGAIgAygLMhkuZmx1bWluYS5zdGVwLnYxLkFydGlmYWN0EgwKBGxpc3QYAyABKAgiywEKCEFydGlmYWN0EgwKBG5hbWUYASABKAkSCwoDdXJpGAIgASgJEhQKDHNjaGVtYV90aXRsZRgDIAEoCRIWCg5zY2hlbWFfdmVyc2lvbhgEIAEoCRIXCg9pbnN0YW5jZV9zY2hlbWEYBSABKAkSFQoNbWV0YWRhdGFfanNvbhgGIAEoCRISCgpzaXplX2J5dGVzGAcgASgEEg4KBnNoYTI1NhgIIAEoCRIPCgdwcmVzZW50GAkgASgIEhEKCWRpcmVjdG9yeRgKIAEoCCJOCgVVc2FnZRIZChFwZWFrX21lbW9yeV9ieXRlcxgBIAEoBBITCgt1c2VyX2NwdV91cxgCIAEoBBIVCg1zeXN0ZW1fY3B1X3VzGAMgASgEIjUKCkV4aXRSZWNvcmQSEgoKYXR0ZW1wdF9pZBgBIAEoCRITCgtlbmRlZF9hdF91cxgCIAEoAyqFAQoNUGFyYW1ldGVyVHlwZRIeChpQQVJBTUVURVJfVFlQRV9VTlNQRUNJRklFRBAAEhEKDU5VTUJFUl9ET1VCTEUQARISCg5OVU1CRVJfSU5URUdFUhACEgoKBlNUUklORxADEgsKB0JPT0xFQU4QBBIICgRMSVNUEAUSCgoGU1RSVUNUEAYqaQoHT3V0Y29tZRIXChNPVVRDT01FX1VOU1BFQ0lGSUVEEAASDQoJU1VDQ0VFREVEEAESCgoGRkFJTEVEEAISCwoHU1RPUFBFRBADEg0KCVRJTUVEX09VVBAEEg4KCk9PTV9LSUxMRUQQBWIGcHJvdG8z");
+  fileDesc("ChpmbHVtaW5hL3N0ZXAvdjEvc3RlcC5wcm90bxIPZmx1bWluYS5zdGVwLnYxIrAECgRTdGVwEisKB2NvbW1hbmQYASABKAsyGC5mbHVtaW5hLnN0ZXAudjEuQ29tbWFuZEgAEjoKD3B5dGhvbl9mdW5jdGlvbhgCIAEoCzIfLmZsdW1pbmEuc3RlcC52MS5QeXRob25GdW5jdGlvbkgAEhMKC2lucHV0c19qc29uGAMgASgJEjsKEW91dHB1dF9wYXJhbWV0ZXJzGAQgAygLMiAuZmx1bWluYS5zdGVwLnYxLk91dHB1dFBhcmFtZXRlchI5ChBvdXRwdXRfYXJ0aWZhY3RzGAUgAygLMh8uZmx1bWluYS5zdGVwLnYxLk91dHB1dEFydGlmYWN0Ej0KDHBsYWNlaG9sZGVycxgGIAMoCzInLmZsdW1pbmEuc3RlcC52MS5TdGVwLlBsYWNlaG9sZGVyc0VudHJ5EhcKD2RlY2xhcmVkX2lucHV0cxgHIAMoCRI+Cg1pbnB1dF9kaWdlc3RzGBQgAygLMicuZmx1bWluYS5zdGVwLnYxLlN0ZXAuSW5wdXREaWdlc3RzRW50cnkSJQoFZmlsZXMYCCABKAsyFi5mbHVtaW5hLnN0ZXAudjEuRmlsZXMaMwoRUGxhY2Vob2xkZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARozChFJbnB1dERpZ2VzdHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgkKB3Byb2dyYW0iYQoFRmlsZXMSKgoGaW5wdXRzGAEgAygLMhouZmx1bWluYS5zdGVwLnYxLklucHV0RmlsZRIsCgdvdXRwdXRzGAIgAygLMhsuZmx1bWluYS5zdGVwLnYxLk91dHB1dEZpbGUiTAoJSW5wdXRGaWxlEgwKBHBhdGgYASABKAkSEAoIYXJ0aWZhY3QYAiABKAkSEQoJcGFyYW1ldGVyGAMgASgJEgwKBHRleHQYBCABKAkifwoKT3V0cHV0RmlsZRIMCgRwYXRoGAEgASgJEhEKCXBhcmFtZXRlchgCIAEoCRIQCghhcnRpZmFjdBgDIAEoCRIaCg1kZWZhdWx0X3ZhbHVlGAQgASgJSACIAQESEAoIb3B0aW9uYWwYBSABKAhCEAoOX2RlZmF1bHRfdmFsdWUiKAoHQ29tbWFuZBIPCgdjb21tYW5kGAEgAygJEgwKBGFyZ3MYAiADKAkiMgoOUHl0aG9uRnVuY3Rpb24SDgoGc291cmNlGAEgASgJEhAKCGZ1bmN0aW9uGAIgASgJIk0KD091dHB1dFBhcmFtZXRlchIMCgRuYW1lGAEgASgJEiwKBHR5cGUYAiABKA4yHi5mbHVtaW5hLnN0ZXAudjEuUGFyYW1ldGVyVHlwZSKXAQoOT3V0cHV0QXJ0aWZhY3QSDAoEbmFtZRgBIAEoCRILCgN1cmkYAiABKAkSFAoMc2NoZW1hX3RpdGxlGAMgASgJEhYKDnNjaGVtYV92ZXJzaW9uGAQgASgJEhcKD2luc3RhbmNlX3NjaGVtYRgFIAEoCRIVCg1tZXRhZGF0YV9qc29uGAYgASgJEgwKBGxpc3QYByABKAgiJQoGRW52VmFyEgwKBG5hbWUYASABKAkSDQoFdmFsdWUYAiABKAki3AMKCkFzc2lnbm1lbnQSEgoKYXR0ZW1wdF9pZBgBIAEoCRIjCgRzdGVwGAIgASgLMhUuZmx1bWluYS5zdGVwLnYxLlN0ZXASJAoDZW52GAMgAygLMhcuZmx1bWluYS5zdGVwLnYxLkVudlZhchITCgt3b3JraW5nX2RpchgEIAEoCRIOCgZweXRob24YBSABKAkSGgoSbWVtb3J5X2xpbWl0X2J5dGVzGAYgASgEEhIKCnRpbWVvdXRfbXMYByABKAQSFQoNc3RvcF9ncmFjZV9tcxgIIAEoBBIbChNtYXhfcGFyYW1ldGVyX2J5dGVzGAkgASgEEhMKC3BhdGhfcHJlZml4GAogAygJEiQKBWZpbGVzGAsgAygLMhUuZmx1bWluYS5zdGVwLnYxLkZpbGUSFQoNb29tX3Njb3JlX2FkahgMIAEoBRISCgpjZ3JvdXBfZGlyGA0gASgJEisKCHRyYW5zZmVyGBQgASgLMhkuZmx1bWluYS5zdGVwLnYxLlRyYW5zZmVyEiYKBm1vdW50cxgOIAMoCzIWLmZsdW1pbmEuc3RlcC52MS5Nb3VudBIUCgxjb25maWRlbnRpYWwYDyABKAgSFQoNd29ya3NwYWNlX2RpchgQIAEoCSI4CgVNb3VudBIMCgRwYXRoGAEgASgJEg4KBnNvdXJjZRgCIAEoCRIRCglyZWFkX29ubHkYAyABKAgiZgoMQ29uZmlkZW50aWFsEiQKA2VudhgBIAMoCzIXLmZsdW1pbmEuc3RlcC52MS5FbnZWYXISMAoFZmlsZXMYAiADKAsyIS5mbHVtaW5hLnN0ZXAudjEuQ29uZmlkZW50aWFsRmlsZSJAChBDb25maWRlbnRpYWxGaWxlEg0KBW1vdW50GAEgASgJEgwKBG5hbWUYAiABKAkSDwoHY29udGVudBgDIAEoDCIzCgRGaWxlEgwKBHBhdGgYASABKAkSDwoHY29udGVudBgCIAEoDBIMCgRtb2RlGAMgASgNIoEDCgpTdGVwUmVzdWx0EikKB291dGNvbWUYASABKA4yGC5mbHVtaW5hLnN0ZXAudjEuT3V0Y29tZRIWCglleGl0X2NvZGUYAiABKAVIAIgBARITCgZzaWduYWwYAyABKAVIAYgBARIOCgZyZWFzb24YBCABKAkSDwoHbWVzc2FnZRgFIAEoCRIzCgpwYXJhbWV0ZXJzGAYgAygLMh8uZmx1bWluYS5zdGVwLnYxLlBhcmFtZXRlclZhbHVlEjEKCWFydGlmYWN0cxgHIAMoCzIeLmZsdW1pbmEuc3RlcC52MS5BcnRpZmFjdFZhbHVlEiUKBXVzYWdlGAggASgLMhYuZmx1bWluYS5zdGVwLnYxLlVzYWdlEhUKDXN0YXJ0ZWRfYXRfdXMYCSABKAMSEwoLZW5kZWRfYXRfdXMYCiABKAMSEgoKcHJlcGFyZV91cxgLIAEoAxISCgpjb2xsZWN0X3VzGAwgASgDQgwKCl9leGl0X2NvZGVCCQoHX3NpZ25hbCJWCg5QYXJhbWV0ZXJWYWx1ZRIMCgRuYW1lGAEgASgJEhIKCnZhbHVlX2pzb24YAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoBBIOCgZzaGEyNTYYBCABKAkiWQoNQXJ0aWZhY3RWYWx1ZRIMCgRuYW1lGAEgASgJEiwKCWFydGlmYWN0cxgCIAMoCzIZLmZsdW1pbmEuc3RlcC52MS5BcnRpZmFjdBIMCgRsaXN0GAMgASgIIssBCghBcnRpZmFjdBIMCgRuYW1lGAEgASgJEgsKA3VyaRgCIAEoCRIUCgxzY2hlbWFfdGl0bGUYAyABKAkSFgoOc2NoZW1hX3ZlcnNpb24YBCABKAkSFwoPaW5zdGFuY2Vfc2NoZW1hGAUgASgJEhUKDW1ldGFkYXRhX2pzb24YBiABKAkSEgoKc2l6ZV9ieXRlcxgHIAEoBBIOCgZzaGEyNTYYCCABKAkSDwoHcHJlc2VudBgJIAEoCBIRCglkaXJlY3RvcnkYCiABKAgiTgoFVXNhZ2USGQoRcGVha19tZW1vcnlfYnl0ZXMYASABKAQSEwoLdXNlcl9jcHVfdXMYAiABKAQSFQoNc3lzdGVtX2NwdV91cxgDIAEoBCI1CgpFeGl0UmVjb3JkEhIKCmF0dGVtcHRfaWQYASABKAkSEwoLZW5kZWRfYXRfdXMYAiABKAMqhQEKDVBhcmFtZXRlclR5cGUSHgoaUEFSQU1FVEVSX1RZUEVfVU5TUEVDSUZJRUQQABIRCg1OVU1CRVJfRE9VQkxFEAESEgoOTlVNQkVSX0lOVEVHRVIQAhIKCgZTVFJJTkcQAxILCgdCT09MRUFOEAQSCAoETElTVBAFEgoKBlNUUlVDVBAGKmkKB091dGNvbWUSFwoTT1VUQ09NRV9VTlNQRUNJRklFRBAAEg0KCVNVQ0NFRURFRBABEgoKBkZBSUxFRBACEgsKB1NUT1BQRUQQAxINCglUSU1FRF9PVVQQBBIOCgpPT01fS0lMTEVEEAViBnByb3RvMw", [file_flumina_step_v1_transfer]);
 
 /**
  * @generated from message flumina.step.v1.Step
@@ -57,6 +59,16 @@ export type Step = Message<"flumina.step.v1.Step"> & {
    * @generated from field: repeated string declared_inputs = 7;
    */
   declaredInputs: string[];
+
+  /**
+   * @generated from field: map<string, string> input_digests = 20;
+   */
+  inputDigests: { [key: string]: string };
+
+  /**
+   * @generated from field: flumina.step.v1.Files files = 8;
+   */
+  files?: Files;
 };
 
 /**
@@ -65,6 +77,97 @@ export type Step = Message<"flumina.step.v1.Step"> & {
  */
 export const StepSchema: GenMessage<Step> = /*@__PURE__*/
   messageDesc(file_flumina_step_v1_step, 0);
+
+/**
+ * @generated from message flumina.step.v1.Files
+ */
+export type Files = Message<"flumina.step.v1.Files"> & {
+  /**
+   * @generated from field: repeated flumina.step.v1.InputFile inputs = 1;
+   */
+  inputs: InputFile[];
+
+  /**
+   * @generated from field: repeated flumina.step.v1.OutputFile outputs = 2;
+   */
+  outputs: OutputFile[];
+};
+
+/**
+ * Describes the message flumina.step.v1.Files.
+ * Use `create(FilesSchema)` to create a new message.
+ */
+export const FilesSchema: GenMessage<Files> = /*@__PURE__*/
+  messageDesc(file_flumina_step_v1_step, 1);
+
+/**
+ * @generated from message flumina.step.v1.InputFile
+ */
+export type InputFile = Message<"flumina.step.v1.InputFile"> & {
+  /**
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * @generated from field: string artifact = 2;
+   */
+  artifact: string;
+
+  /**
+   * @generated from field: string parameter = 3;
+   */
+  parameter: string;
+
+  /**
+   * @generated from field: string text = 4;
+   */
+  text: string;
+};
+
+/**
+ * Describes the message flumina.step.v1.InputFile.
+ * Use `create(InputFileSchema)` to create a new message.
+ */
+export const InputFileSchema: GenMessage<InputFile> = /*@__PURE__*/
+  messageDesc(file_flumina_step_v1_step, 2);
+
+/**
+ * @generated from message flumina.step.v1.OutputFile
+ */
+export type OutputFile = Message<"flumina.step.v1.OutputFile"> & {
+  /**
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * @generated from field: string parameter = 2;
+   */
+  parameter: string;
+
+  /**
+   * @generated from field: string artifact = 3;
+   */
+  artifact: string;
+
+  /**
+   * @generated from field: optional string default_value = 4;
+   */
+  defaultValue?: string;
+
+  /**
+   * @generated from field: bool optional = 5;
+   */
+  optional: boolean;
+};
+
+/**
+ * Describes the message flumina.step.v1.OutputFile.
+ * Use `create(OutputFileSchema)` to create a new message.
+ */
+export const OutputFileSchema: GenMessage<OutputFile> = /*@__PURE__*/
+  messageDesc(file_flumina_step_v1_step, 3);
 
 /**
  * @generated from message flumina.step.v1.Command
@@ -86,7 +189,7 @@ export type Command = Message<"flumina.step.v1.Command"> & {
  * Use `create(CommandSchema)` to create a new message.
  */
 export const CommandSchema: GenMessage<Command> = /*@__PURE__*/
-  messageDesc(file_flumina_step_v1_step, 1);
+  messageDesc(file_flumina_step_v1_step, 4);
 
 /**
  * @generated from message flumina.step.v1.PythonFunction
@@ -108,7 +211,7 @@ export type PythonFunction = Message<"flumina.step.v1.PythonFunction"> & {
  * Use `create(PythonFunctionSchema)` to create a new message.
  */
 export const PythonFunctionSchema: GenMessage<PythonFunction> = /*@__PURE__*/
-  messageDesc(file_flumina_step_v1_step, 2);
+  messageDesc(file_flumina_step_v1_step, 5);
 
 /**
  * @generated from message flumina.step.v1.OutputParameter
@@ -130,7 +233,7 @@ export type OutputParameter = Message<"flumina.step.v1.OutputParameter"> & {
  * Use `create(OutputParameterSchema)` to create a new message.
  */
 export const OutputParameterSchema: GenMessage<OutputParameter> = /*@__PURE__*/
-  messageDesc(file_flumina_step_v1_step, 3);
+  messageDesc(file_flumina_step_v1_step, 6);
 
 /**
  * @generated from message flumina.step.v1.OutputArtifact
@@ -177,7 +280,7 @@ export type OutputArtifact = Message<"flumina.step.v1.OutputArtifact"> & {
  * Use `create(OutputArtifactSchema)` to create a new message.
  */
 export const OutputArtifactSchema: GenMessage<OutputArtifact> = /*@__PURE__*/
-  messageDesc(file_flumina_step_v1_step, 4);
+  messageDesc(file_flumina_step_v1_step, 7);
 
 /**
  * @generated from message flumina.step.v1.EnvVar
@@ -199,7 +302,7 @@ export type EnvVar = Message<"flumina.step.v1.EnvVar"> & {
  * Use `create(EnvVarSchema)` to create a new message.
  */
 export const EnvVarSchema: GenMessage<EnvVar> = /*@__PURE__*/
-  messageDesc(file_flumina_step_v1_step, 5);
+  messageDesc(file_flumina_step_v1_step, 8);
 
 /**
  * @generated from message flumina.step.v1.Assignment
@@ -271,6 +374,11 @@ export type Assignment = Message<"flumina.step.v1.Assignment"> & {
   cgroupDir: string;
 
   /**
+   * @generated from field: flumina.step.v1.Transfer transfer = 20;
+   */
+  transfer?: Transfer;
+
+  /**
    * @generated from field: repeated flumina.step.v1.Mount mounts = 14;
    */
   mounts: Mount[];
@@ -284,11 +392,6 @@ export type Assignment = Message<"flumina.step.v1.Assignment"> & {
    * @generated from field: string workspace_dir = 16;
    */
   workspaceDir: string;
-
-  /**
-   * @generated from field: repeated string devices = 17;
-   */
-  devices: string[];
 };
 
 /**
@@ -296,7 +399,7 @@ export type Assignment = Message<"flumina.step.v1.Assignment"> & {
  * Use `create(AssignmentSchema)` to create a new message.
  */
 export const AssignmentSchema: GenMessage<Assignment> = /*@__PURE__*/
-  messageDesc(file_flumina_step_v1_step, 6);
+  messageDesc(file_flumina_step_v1_step, 9);
 
 /**
  * @generated from message flumina.step.v1.Mount
@@ -323,7 +426,7 @@ export type Mount = Message<"flumina.step.v1.Mount"> & {
  * Use `create(MountSchema)` to create a new message.
  */
 export const MountSchema: GenMessage<Mount> = /*@__PURE__*/
-  messageDesc(file_flumina_step_v1_step, 7);
+  messageDesc(file_flumina_step_v1_step, 10);
 
 /**
  * @generated from message flumina.step.v1.Confidential
@@ -345,7 +448,7 @@ export type Confidential = Message<"flumina.step.v1.Confidential"> & {
  * Use `create(ConfidentialSchema)` to create a new message.
  */
 export const ConfidentialSchema: GenMessage<Confidential> = /*@__PURE__*/
-  messageDesc(file_flumina_step_v1_step, 8);
+  messageDesc(file_flumina_step_v1_step, 11);
 
 /**
  * @generated from message flumina.step.v1.ConfidentialFile
@@ -372,7 +475,7 @@ export type ConfidentialFile = Message<"flumina.step.v1.ConfidentialFile"> & {
  * Use `create(ConfidentialFileSchema)` to create a new message.
  */
 export const ConfidentialFileSchema: GenMessage<ConfidentialFile> = /*@__PURE__*/
-  messageDesc(file_flumina_step_v1_step, 9);
+  messageDesc(file_flumina_step_v1_step, 12);
 
 /**
  * @generated from message flumina.step.v1.File
@@ -399,7 +502,7 @@ export type File = Message<"flumina.step.v1.File"> & {
  * Use `create(FileSchema)` to create a new message.
  */
 export const FileSchema: GenMessage<File> = /*@__PURE__*/
-  messageDesc(file_flumina_step_v1_step, 10);
+  messageDesc(file_flumina_step_v1_step, 13);
 
 /**
  * @generated from message flumina.step.v1.StepResult
@@ -471,7 +574,7 @@ export type StepResult = Message<"flumina.step.v1.StepResult"> & {
  * Use `create(StepResultSchema)` to create a new message.
  */
 export const StepResultSchema: GenMessage<StepResult> = /*@__PURE__*/
-  messageDesc(file_flumina_step_v1_step, 11);
+  messageDesc(file_flumina_step_v1_step, 14);
 
 /**
  * @generated from message flumina.step.v1.ParameterValue
@@ -503,7 +606,7 @@ export type ParameterValue = Message<"flumina.step.v1.ParameterValue"> & {
  * Use `create(ParameterValueSchema)` to create a new message.
  */
 export const ParameterValueSchema: GenMessage<ParameterValue> = /*@__PURE__*/
-  messageDesc(file_flumina_step_v1_step, 12);
+  messageDesc(file_flumina_step_v1_step, 15);
 
 /**
  * @generated from message flumina.step.v1.ArtifactValue
@@ -530,7 +633,7 @@ export type ArtifactValue = Message<"flumina.step.v1.ArtifactValue"> & {
  * Use `create(ArtifactValueSchema)` to create a new message.
  */
 export const ArtifactValueSchema: GenMessage<ArtifactValue> = /*@__PURE__*/
-  messageDesc(file_flumina_step_v1_step, 13);
+  messageDesc(file_flumina_step_v1_step, 16);
 
 /**
  * @generated from message flumina.step.v1.Artifact
@@ -592,7 +695,7 @@ export type Artifact = Message<"flumina.step.v1.Artifact"> & {
  * Use `create(ArtifactSchema)` to create a new message.
  */
 export const ArtifactSchema: GenMessage<Artifact> = /*@__PURE__*/
-  messageDesc(file_flumina_step_v1_step, 14);
+  messageDesc(file_flumina_step_v1_step, 17);
 
 /**
  * @generated from message flumina.step.v1.Usage
@@ -619,7 +722,7 @@ export type Usage = Message<"flumina.step.v1.Usage"> & {
  * Use `create(UsageSchema)` to create a new message.
  */
 export const UsageSchema: GenMessage<Usage> = /*@__PURE__*/
-  messageDesc(file_flumina_step_v1_step, 15);
+  messageDesc(file_flumina_step_v1_step, 18);
 
 /**
  * @generated from message flumina.step.v1.ExitRecord
@@ -641,7 +744,7 @@ export type ExitRecord = Message<"flumina.step.v1.ExitRecord"> & {
  * Use `create(ExitRecordSchema)` to create a new message.
  */
 export const ExitRecordSchema: GenMessage<ExitRecord> = /*@__PURE__*/
-  messageDesc(file_flumina_step_v1_step, 16);
+  messageDesc(file_flumina_step_v1_step, 19);
 
 /**
  * @generated from enum flumina.step.v1.ParameterType
