@@ -4,7 +4,7 @@ use std::fs;
 
 use api_step::v1::{Outcome, OutputArtifact, Transfer};
 
-use crate::attempt::{Attempt, assert_outcome};
+use crate::attempt::{Attempt, assert_outcome, signal};
 
 const INPUTS: &str =
     r#"{"artifacts": {"data": {"artifacts": [{"name": "7", "uri": "s3://b/run/data.csv"}]}}}"#;
@@ -98,4 +98,42 @@ fn a_step_without_such_artifacts_starts_no_other_program() {
     assert_outcome(&result, Outcome::Succeeded, "");
     assert!(!attempt.path("remote").exists());
     assert!(fs::read_dir(attempt.path("files")).is_err());
+}
+
+/// A transfer that says who it is and does not end by itself; the next one fails at once.
+const HANGS: &str = r#"test ! -e "$1.pid" || exit 5; echo $$ > "$1.pid"; exec sleep 60"#;
+
+/// Kills the agent while the transfer of a request is under way, and then the transfer, as the runner does.
+fn die_during(attempt: &Attempt, request: &str) {
+    let mut agent = attempt.start();
+    let transfer = attempt.await_line(&format!("remote/{request}.request.pid"));
+    signal(agent.pid(), "KILL");
+    agent.wait();
+    signal(transfer.trim().parse().unwrap(), "KILL");
+    assert!(attempt.result().is_none());
+}
+
+#[test]
+fn an_agent_that_died_while_it_fetched_has_started_nothing_and_may_try_again() {
+    let attempt = attempt("echo ran > ran", HANGS);
+    die_during(&attempt, "fetch");
+    assert!(!attempt.path("started").exists());
+    attempt.start_again().wait();
+    let result = attempt.result().unwrap();
+    assert_outcome(&result, Outcome::Failed, "TRANSFER_FAILED");
+    assert!(result.message.contains("with code 5"), "it was asked again");
+    assert!(!attempt.path("work/ran").exists());
+}
+
+#[test]
+fn a_program_whose_outputs_were_being_stored_is_not_run_again() {
+    let mut attempt = attempt(
+        r#"echo ran >> ran; printf weights > "{{$.outputs.artifacts['model'].path}}""#,
+        HANGS,
+    );
+    attempt.step().inputs_json.clear();
+    die_during(&attempt, "store");
+    assert_eq!(attempt.start_again().wait().code(), Some(4));
+    assert!(attempt.result().is_none());
+    assert_eq!(attempt.read("work/ran"), "ran\n");
 }
