@@ -25,3 +25,4 @@ mod secrets;
 mod service_deaths;
 mod start;
 mod stop_deaths;
+mod workflow_deaths;
