@@ -236,7 +236,7 @@ impl Runner {
         std::future::pending().await
     }
 
-    /// Builds an environment; when its pin of kfp cannot be had, one with a newer kfp that is there does.
+    /// Builds an environment; when its kfp cannot be had, the one that was asked for does, or a newer one that is there.
     async fn build_or_stand_in(&self, wanted: &Wanted, private: bool) -> Result<Resolved, Failure> {
         let failure = match self.build(wanted, private).await {
             Ok(resolved) => return Ok(resolved),
@@ -246,11 +246,13 @@ impl Runner {
             return Err(failure);
         }
         let installed = self.installed_layers();
-        let Some(kfp) = python::stand_in(&wanted.kfp, &installed) else {
-            return Err(failure);
+        let kfp = match python::stand_in(&wanted.pinned, &installed) {
+            Some(kfp) => kfp.to_owned(),
+            None if wanted.pinned != wanted.kfp => wanted.pinned.clone(),
+            None => return Err(failure),
         };
         let other = Wanted {
-            kfp: kfp.to_owned(),
+            kfp: kfp.clone(),
             ..wanted.clone()
         };
         let mut resolved = match self.find_environment(&other, private) {

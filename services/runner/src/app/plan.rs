@@ -199,6 +199,7 @@ impl Runner {
             version: interpreter.version.clone(),
             packages,
             kfp: asked.kfp,
+            pinned: String::new(),
             index_urls: asked.index_urls,
             trusted_hosts: asked.trusted_hosts,
         };
