@@ -198,7 +198,6 @@ def a_stopped_run_runs_its_exit_task_and_ends_for_the_client(server):
     run_id = start(server, guarded, folder)
     folder.await_line("first")
     client.terminate_run(run_id)
-    client.terminate_run(run_id)
     run = client.wait_for_run_completion(run_id, timeout=60, sleep_duration=0.2)
     equal(run.state, "FAILED")
     equal([one.state for one in run.state_history], ["PENDING", "RUNNING", "CANCELING", "CANCELED"])

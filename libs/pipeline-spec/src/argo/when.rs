@@ -172,7 +172,11 @@ impl<'a> Parser<'a, '_> {
         } else if kind == Kind::Text {
             kind = match raw {
                 "true" | "false" => Kind::Flag,
-                _ => raw.parse().map_or(Kind::Text, Kind::Number),
+                // Words such as `nan` and `inf` are read as numbers too.
+                _ => match raw.parse::<f64>() {
+                    Ok(number) if number.is_finite() => Kind::Number(number),
+                    Ok(_) | Err(_) => Kind::Text,
+                },
             };
         }
         let cel = match cel.len() {
@@ -214,7 +218,7 @@ fn equality(left: &Operand, operator: &str, right: &Operand) -> String {
         return format!("{} {operator} {}", left.cel, right.cel);
     };
     // A value that is no number is not equal to one.
-    let is_number = format!("{}.matches({})", open.cel, literal(NUMBER));
+    let is_number = format!("({}).matches({})", open.cel, literal(NUMBER));
     let equal = format!("({is_number} ? double({}) == {number:?} : false)", open.cel);
     match operator {
         "==" => equal,

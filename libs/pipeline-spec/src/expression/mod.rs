@@ -10,7 +10,7 @@ mod explain;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, LazyLock};
 
-use cel::common::ast::{EntryExpr, Expr, IdedExpr};
+use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
 use cel::parser::PrattParser;
 use cel::{Context, Env, ExecutionError};
 use serde_json::{Map, Value, json};
@@ -28,6 +28,9 @@ const MAX_NESTING: u16 = 24;
 const MAX_DEPTH: usize = 40;
 /// How many additions: each may copy all the text before it.
 const MAX_ADDITIONS: usize = 64;
+/// How many patterns, and the bytes of one: each is compiled anew at every evaluation, and repetitions make it far larger than its text.
+const MAX_MATCHES: usize = 16;
+const MAX_PATTERN: usize = 128;
 
 /// An expression cannot be read, or gives no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -157,7 +160,7 @@ fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
 
 /// Refuses what could take long.
 fn measure(expression: &IdedExpr) -> Result<(), String> {
-    let mut additions = 0;
+    let (mut additions, mut matches) = (0, 0);
     let mut open = vec![(expression, 1)];
     while let Some((part, depth)) = open.pop() {
         if depth > MAX_DEPTH {
@@ -168,6 +171,10 @@ fn measure(expression: &IdedExpr) -> Result<(), String> {
             Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => {}
             Expr::Call(call) => {
                 additions += usize::from(call.func_name == "_+_");
+                if call.func_name == "matches" {
+                    matches += 1;
+                    call.args.last().map_or(Ok(()), pattern)?;
+                }
                 call.target.iter().for_each(|target| push(target));
                 call.args.iter().for_each(push);
             }
@@ -186,9 +193,29 @@ fn measure(expression: &IdedExpr) -> Result<(), String> {
             }
         }
     }
+    if matches > MAX_MATCHES {
+        return Err(format!(
+            "it matches {matches} patterns; {MAX_MATCHES} are allowed"
+        ));
+    }
     if additions > MAX_ADDITIONS {
         return Err(format!(
             "it has {additions} additions; {MAX_ADDITIONS} are allowed"
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses a pattern that is not a short constant.
+fn pattern(expression: &IdedExpr) -> Result<(), String> {
+    let Expr::Literal(LiteralValue::String(text)) = &expression.expr else {
+        return Err("the pattern of matches is not a constant text".to_owned());
+    };
+    let text: &str = text;
+    if text.len() > MAX_PATTERN {
+        return Err(format!(
+            "a pattern has {} bytes; {MAX_PATTERN} are allowed",
+            text.len()
         ));
     }
     Ok(())

@@ -236,3 +236,14 @@ fn explanations_are_short() {
         assert_eq!(explain(text, short, |name| value.get(name)), expected);
     }
 }
+
+#[test]
+fn patterns_are_short_constants_and_few() {
+    let refused = |text: &str| check_expression(text).unwrap_err().to_string();
+    let long = format!("'a'.matches('{}')", "a".repeat(200));
+    assert!(refused(&long).contains("a pattern has 200 bytes"));
+    let given = "'a'.matches(inputs.parameter_values['p'])";
+    assert!(refused(given).contains("not a constant text"));
+    let many = vec!["'a'.matches('a')"; 17].join(" || ");
+    assert!(refused(&many).contains("it matches 17 patterns"));
+}

@@ -7,7 +7,7 @@ use flumina_pipeline_spec::{
 use serde_json::{Value, json};
 
 /// A workflow of these templates; the first is the entry point.
-fn workflow(templates: Value) -> Value {
+pub(crate) fn workflow(templates: Value) -> Value {
     let entry = templates[0]["name"].clone();
     json!({
         "apiVersion": "argoproj.io/v1alpha1",
@@ -17,23 +17,23 @@ fn workflow(templates: Value) -> Value {
     })
 }
 
-fn plan(workflow: &Value) -> Plan {
+pub(crate) fn plan(workflow: &Value) -> Plan {
     let source = Source::parse(workflow.to_string().as_bytes()).unwrap();
     source.plan().unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
-fn faults(workflow: &Value) -> Vec<String> {
+pub(crate) fn faults(workflow: &Value) -> Vec<String> {
     let source = Source::parse(workflow.to_string().as_bytes()).unwrap();
     let faults = source.plan().unwrap_err();
     faults.iter().map(ToString::to_string).collect()
 }
 
-fn program(name: &str) -> Value {
+pub(crate) fn program(name: &str) -> Value {
     json!({"name": name, "container": {"image": "alpine", "command": ["true"]}})
 }
 
 /// A program with an input and an output.
-fn step(name: &str) -> Value {
+pub(crate) fn step(name: &str) -> Value {
     json!({
         "name": name,
         "container": {
@@ -46,7 +46,7 @@ fn step(name: &str) -> Value {
     })
 }
 
-fn call(name: &str, template: &str, more: Value) -> Value {
+pub(crate) fn call(name: &str, template: &str, more: Value) -> Value {
     let mut call = json!({"name": name, "template": template});
     for (key, value) in more.as_object().unwrap() {
         call[key] = value.clone();
@@ -54,7 +54,7 @@ fn call(name: &str, template: &str, more: Value) -> Value {
     call
 }
 
-fn argument(value: &str) -> Value {
+pub(crate) fn argument(value: &str) -> Value {
     json!({"parameters": [{"name": "x", "value": value}]})
 }
 
@@ -520,115 +520,4 @@ fn retries_deadlines_and_settings_are_taken() {
         "B"
     );
     assert_eq!(plan.pipeline_config["activeDeadlineSeconds"], 60);
-}
-
-#[test]
-fn what_is_wrong_or_not_supported_is_named() {
-    let with = |name: &str, key: &str, value: Value| {
-        let mut template = program(name);
-        template[key] = value;
-        workflow(json!([template]))
-    };
-    let tasks =
-        |tasks: Value| workflow(json!([{"name": "main", "dag": {"tasks": tasks}}, step("step")]));
-    let table: Vec<(Value, &str)> = vec![
-        (
-            workflow(json!([{"name": "r", "resource": {"action": "create"}}])),
-            "spec.templates[0].resource: template `r` is a `resource`",
-        ),
-        (
-            with("p", "sidecars", json!([{}])),
-            "spec.templates[0].sidecars: `sidecars`",
-        ),
-        (with("p", "initContainers", json!([{}])), "`initContainers`"),
-        (with("p", "memoize", json!({})), "`memoize`"),
-        (
-            tasks(json!([call("a", "none", json!({}))])),
-            "spec.templates[0].dag.tasks[0].template: there is no template `none`",
-        ),
-        (
-            tasks(json!([call("a", "step", json!({"dependencies": ["z"]}))])),
-            "there is no task `z`",
-        ),
-        (
-            tasks(json!([
-                call("a", "step", json!({"dependencies": ["b"]})),
-                call("b", "step", json!({"dependencies": ["a"]})),
-            ])),
-            "task `a` waits for itself",
-        ),
-        (
-            tasks(json!([
-                call("a", "step", json!({})),
-                call("a", "step", json!({}))
-            ])),
-            "there are two tasks `a`",
-        ),
-        (
-            tasks(json!([call("a", "step", json!({"hooks": {}}))])),
-            "`hooks`",
-        ),
-        (
-            tasks(json!([call("a", "step", json!({"depends": "b.Failed"}))])),
-            "`b.Failed` is not supported",
-        ),
-        (
-            tasks(json!([call("a", "step", json!({"when": "1 +"}))])),
-            "dag.tasks[0].when: the condition `1 +`",
-        ),
-        (
-            tasks(json!([call(
-                "a",
-                "step",
-                json!({"arguments": argument("{{item}}")})
-            )])),
-            "{{item}} is no value here",
-        ),
-        (
-            tasks(json!([call(
-                "a",
-                "step",
-                json!({"arguments": argument("{{tasks.z.outputs.parameters.y}}")})
-            )])),
-            "there is no task `z` in template `main`",
-        ),
-        (
-            tasks(json!([call(
-                "a",
-                "step",
-                json!({"arguments": argument("{{tasks.a.outputs.result}}")})
-            )])),
-            "{{tasks.a.outputs.result}} is not supported",
-        ),
-        (
-            tasks(json!([call("a", "main", json!({}))])),
-            "template `main` calls itself without a condition",
-        ),
-        (
-            workflow(json!([{"name": "x"}])),
-            "must have one of container, script, dag and steps",
-        ),
-        (
-            workflow(json!([program("a"), program("a")])),
-            "there are two templates `a`",
-        ),
-    ];
-    for (workflow, want) in table {
-        let found = faults(&workflow);
-        assert!(
-            found.iter().any(|fault| fault.contains(want)),
-            "{want}: {found:?}"
-        );
-    }
-}
-
-#[test]
-fn documents_of_other_kinds_are_told_apart() {
-    let mut cron = workflow(json!([program("a")]));
-    cron["kind"] = "CronWorkflow".into();
-    let error = Source::from_value(cron).unwrap_err().to_string();
-    assert!(error.contains("Argo CronWorkflow"), "{error}");
-    let two = format!("{0}\n---\n{0}", workflow(json!([program("a")])));
-    let error = Source::parse(two.as_bytes()).unwrap_err().to_string();
-    assert!(error.contains('2'), "{error}");
 }

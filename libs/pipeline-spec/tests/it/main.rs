@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
 mod argo;
+mod argo_faults;
 mod body_faults;
 mod descriptor;
 mod documents;

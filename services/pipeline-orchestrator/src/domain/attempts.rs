@@ -40,15 +40,16 @@ impl Engine<'_> {
         let task = self.state.task(id)?;
         let container = launch::container(self.state, task)?;
         // Names may come from values, so it is asked now what the launch will ask for again.
-        if let Err(unresolved) = platform::platform(self.state, task, container, &task.body.inputs)
-        {
-            return self.fail_unresolved(id, &unresolved);
-        }
+        let asked = platform::platform(self.state, task, container, &task.body.inputs);
+        let volumes = match asked {
+            Ok(asked) => asked.volumes(),
+            Err(unresolved) => return self.fail_unresolved(id, &unresolved),
+        };
         let must_run = platform::must_run(self.state, container);
         match launch::settings(task, container, &task.body.inputs, &Default::default()) {
             Ok(settings) => {
                 self.task_mut(id)?.body.image.clone_from(&settings.image);
-                if !must_run && self.asks_cache(id, &settings)? {
+                if !must_run && self.asks_cache(id, &settings, &volumes)? {
                     return Ok(());
                 }
             }

@@ -6,7 +6,7 @@
 //! transaction. That row becomes an entry in the transaction of its success and goes with any other end, so whoever
 //! waits and asks again finds an entry, another leader, or nothing and leads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clock::Timestamp;
 use ids::{RunId, TaskId};
@@ -290,6 +290,7 @@ impl Engine<'_> {
         &mut self,
         id: TaskId,
         settings: &Settings,
+        volumes: &BTreeSet<String>,
     ) -> Result<bool, StepError> {
         let task = self.state.task(id)?;
         let caching = &self.state.planned(task)?.caching;
@@ -323,7 +324,7 @@ impl Engine<'_> {
         };
         let cache = TaskCache {
             kind,
-            key: fingerprint::key(self.state, task, kind)?,
+            key: fingerprint::key(self.state, task, kind, volumes)?,
             max_age_s: policy.max_age_s,
             role: CacheRole::Asks,
             note: String::new(),

@@ -18,7 +18,14 @@ use super::model::{Artifact, Task};
 use super::state::{RunState, missing};
 
 /// The key of a program whose inputs are resolved.
-pub(super) fn key(state: &RunState, task: &Task, kind: KeyKind) -> Result<String, StepError> {
+///
+/// `volumes` are the names of the volumes that it mounts: what is in them is an input too.
+pub(super) fn key(
+    state: &RunState,
+    task: &Task,
+    kind: KeyKind,
+    volumes: &BTreeSet<String>,
+) -> Result<String, StepError> {
     let planned = state.planned(task)?;
     if kind == KeyKind::Given {
         let mut hash = Sha256::new();
@@ -30,7 +37,7 @@ pub(super) fn key(state: &RunState, task: &Task, kind: KeyKind) -> Result<String
     let container = launch::container(state, task)?;
     let component = state.component(task)?;
     let mut document = Map::new();
-    let container = container_spec(container, task);
+    let container = container_spec(container, volumes);
     document.insert("containerSpec".to_owned(), container);
     let (name, artifacts) = match kind {
         KeyKind::Content => ("inputArtifacts", input_contents(state, task)?),
@@ -69,7 +76,7 @@ fn insert(document: &mut Map<String, Value>, name: &str, map: Map<String, Value>
 }
 
 /// The program as the document has it: placeholders in it are not filled.
-fn container_spec(container: &Container, task: &Task) -> Value {
+fn container_spec(container: &Container, volumes: &BTreeSet<String>) -> Value {
     let mut spec = Map::new();
     if !container.image.is_empty() {
         spec.insert("image".to_owned(), container.image.as_str().into());
@@ -78,9 +85,8 @@ fn container_spec(container: &Container, task: &Task) -> Value {
     if !words.is_empty() {
         spec.insert("cmdArgs".to_owned(), json!(words));
     }
-    let claims = volume_claims(&container.platform, task);
-    if !claims.is_empty() {
-        spec.insert("pvcNames".to_owned(), json!(claims));
+    if !volumes.is_empty() {
+        spec.insert("pvcNames".to_owned(), json!(volumes));
     }
     let env = container.env.iter();
     let env: Vec<Value> = env
@@ -102,33 +108,6 @@ fn container_spec(container: &Container, task: &Task) -> Value {
         spec.insert("files".to_owned(), json!(container.files));
     }
     Value::Object(spec)
-}
-
-/// The names of the mounted volume claims, as far as the document or an input names them.
-fn volume_claims(platform: &Value, task: &Task) -> BTreeSet<String> {
-    let mounts = platform.get("pvcMount").and_then(Value::as_array);
-    let name = |mount: &Value| -> Option<String> {
-        let text = |from: &Value, field: &str| {
-            let text = from.get(field).and_then(Value::as_str);
-            text.map(str::to_owned)
-        };
-        let parameter = mount.get("pvcNameParameter").unwrap_or(&Value::Null);
-        let constant = parameter
-            .pointer("/runtimeValue/constant")
-            .and_then(Value::as_str)
-            .map(str::to_owned);
-        let input = text(parameter, "componentInputParameter")
-            .or_else(|| text(mount, "componentInputParameter"));
-        let given = input.and_then(|input| {
-            let inputs = &task.body.inputs;
-            let value = inputs.parameters.get(&input);
-            value.or_else(|| inputs.channels.get(&input)).cloned()
-        });
-        constant
-            .or_else(|| text(mount, "constant"))
-            .or_else(|| given.map(|value| pipeline_spec::text_form(&value)))
-    };
-    mounts.into_iter().flatten().filter_map(name).collect()
 }
 
 fn input_names(task: &Task) -> Map<String, Value> {

@@ -1,6 +1,6 @@
 //! The Kubernetes settings of a task: what of them means something on this machine, with names filled from values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline_spec::plan::{Container, ParameterSource, ParameterValue};
 use pipeline_spec::text_form;
@@ -35,6 +35,17 @@ pub struct Platform {
     pub ignored: Map<String, Value>,
     /// What is done with a volume in place of a program; everything else is empty then.
     pub volume_task: Option<PlatformVolumeTask>,
+}
+
+impl Platform {
+    /// The names of the mounted volumes.
+    pub(super) fn volumes(&self) -> BTreeSet<String> {
+        let name = |mount: &PlatformMount| match &mount.source {
+            MountSource::Volume { name, .. } => Some(name.clone()),
+            _ => None,
+        };
+        self.mounts.iter().filter_map(name).collect()
+    }
 }
 
 /// A directory at a path of its own.

@@ -291,6 +291,10 @@ fn test(builder: &mut Builder, text: &'static str, number: &'static str, test: &
             builder.push(number).push(sign(*compare)).bind(*value);
         }
         RunTest::Time(compare, value) => {
+            if number == "runs.finished_at" {
+                // 0 stands for "not yet", which is neither before nor after anything.
+                builder.push("runs.finished_at > 0 AND ");
+            }
             builder.push(number).push(sign(*compare)).bind(*value);
         }
     }

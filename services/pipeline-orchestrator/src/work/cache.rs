@@ -106,10 +106,12 @@ async fn sort(engine: &Inner, rows: Vec<Found>, round: &mut Round) -> Result<Kno
         }
         match outputs(engine, &entry).await? {
             Ok(hit) => known.entries.push((entry, hit)),
-            Err(why) => {
+            Err((why, unusable)) => {
                 let (path, run) = (&entry.task_path, entry.run_id);
                 known.note = format!("the outputs of `{path}` of run {run} are not used: {why}");
-                round.stale.insert(entry.id);
+                if matches!(unusable, Unusable::Gone(_)) {
+                    round.stale.insert(entry.id);
+                }
             }
         }
     }
@@ -152,8 +154,20 @@ fn answer(
     }
 }
 
+/// Why an entry is not used.
+#[derive(Debug, Clone, Copy)]
+enum Unusable {
+    /// For ever: its row goes.
+    Gone(&'static str),
+    /// The store does not answer: the row stays for the next one that asks.
+    Unreadable(&'static str),
+}
+
 /// The outputs of an entry with their artifacts, or why they are not there any more.
-async fn outputs(engine: &Inner, entry: &CacheEntry) -> Result<Result<CacheHit, String>, Failure> {
+async fn outputs(
+    engine: &Inner,
+    entry: &CacheEntry,
+) -> Result<Result<CacheHit, (String, Unusable)>, Failure> {
     let mut hit = CacheHit {
         run: entry.run_id,
         task: entry.id,
@@ -168,11 +182,16 @@ async fn outputs(engine: &Inner, entry: &CacheEntry) -> Result<Result<CacheHit, 
         let mut list = Vec::with_capacity(ids.len());
         for id in ids {
             let Some(artifact) = records.get(id) else {
-                return Ok(Err(format!("artifact `{name}` was removed")));
+                let why = format!("artifact `{name}` was removed");
+                return Ok(Err((why, Unusable::Gone("was removed"))));
             };
-            if let Some(why) = gone(engine, artifact).await {
+            if let Some(unusable) = gone(engine, artifact).await {
+                let (Unusable::Gone(why) | Unusable::Unreadable(why)) = unusable;
                 let uri = &artifact.uri;
-                return Ok(Err(format!("artifact `{name}` {why} (`{uri}`)")));
+                return Ok(Err((
+                    format!("artifact `{name}` {why} (`{uri}`)"),
+                    unusable,
+                )));
             }
             list.push(artifact.clone());
         }
@@ -182,18 +201,20 @@ async fn outputs(engine: &Inner, entry: &CacheEntry) -> Result<Result<CacheHit, 
 }
 
 /// Why the content of an artifact is not what it was; none when it is there, or somewhere else than in our store.
-async fn gone(engine: &Inner, artifact: &Artifact) -> Option<&'static str> {
+async fn gone(engine: &Inner, artifact: &Artifact) -> Option<Unusable> {
     if !artifact.present || !engine.objects.contains(&artifact.uri) {
         return None;
     }
     match engine.objects.stat(&artifact.uri).await {
-        Ok(Some(stat)) if stat.directory != artifact.directory => Some("is of another kind now"),
+        Ok(Some(stat)) if stat.directory != artifact.directory => {
+            Some(Unusable::Gone("is of another kind now"))
+        }
         Ok(Some(stat)) if !stat.directory && stat.size != artifact.size_bytes => {
-            Some("has another size now")
+            Some(Unusable::Gone("has another size now"))
         }
         Ok(Some(_)) => None,
-        Ok(None) => Some("is gone"),
-        Err(_) => Some("cannot be read"),
+        Ok(None) => Some(Unusable::Gone("is gone")),
+        Err(_) => Some(Unusable::Unreadable("cannot be read now")),
     }
 }
 

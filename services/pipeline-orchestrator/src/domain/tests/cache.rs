@@ -127,6 +127,30 @@ fn a_key_is_the_hash_of_upstreams_document() {
 }
 
 #[test]
+fn volumes_count_by_name_wherever_the_name_comes_from() {
+    let key = |parameter: Value, made: &str| {
+        let mut plan = chain();
+        let root = &mut plan.root.input_parameters;
+        root.insert("claim".into(), text(Some(json!(made)), false));
+        match plan.executors.get_mut("exec") {
+            Some(Executor::Container(container)) => {
+                container.platform =
+                    json!({"pvcMount": [{"mountPath": "/v", "pvcNameParameter": parameter}]});
+            }
+            _ => panic!("no program"),
+        }
+        let mut bench = Bench::new(plan, json!({}));
+        bench.step(Event::Start);
+        question(&bench, "first").1
+    };
+    let constant = |name: &str| json!({"runtimeValue": {"constant": name}});
+    let input = json!({"componentInputParameter": "claim"});
+    assert_eq!(key(constant("a"), ""), key(input.clone(), "a"));
+    assert_ne!(key(constant("a"), ""), key(constant("b"), ""));
+    assert_ne!(key(input.clone(), "a"), key(input, "b"));
+}
+
+#[test]
 fn texts_of_files_count() {
     let key = |content: &str| {
         let mut plan = chain();
