@@ -131,9 +131,7 @@ impl StoreConfig {
     }
 
     fn open_to(&self, namespace: &str) -> bool {
-        namespace.is_empty()
-            || self.namespaces.is_empty()
-            || self.namespaces.iter().any(|name| name == namespace)
+        self.namespaces.is_empty() || self.namespaces.iter().any(|name| name == namespace)
     }
 }
 
@@ -171,6 +169,9 @@ impl std::fmt::Debug for Secrets {
         f.debug_list().entries(self.0.keys()).finish()
     }
 }
+
+/// The namespace of all runs, while there is one.
+pub const NAMESPACE: &str = "default";
 
 /// The stores of an installation. It has secrets in it, so it is written only to files that nobody else can read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,7 +16,7 @@ mod opening;
 mod store;
 pub mod transfer;
 
-pub use access::{Access, Environment, Secrets, StoreConfig};
+pub use access::{Access, Environment, NAMESPACE, Secrets, StoreConfig};
 pub use local::{File, Stat};
 pub use location::{Location, Scheme};
 pub use store::{Reader, Store};

@@ -73,6 +73,20 @@ impl Location {
         if bucket.is_empty() {
             return Err(foreign("it names no bucket"));
         }
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-$".contains(c);
+        if !bucket.chars().all(plain) || bucket.starts_with('.') {
+            return Err(foreign("its bucket has characters that no bucket has"));
+        }
+        // The name becomes a part of the host that credentials are sent to.
+        let account_name = |name: &String| {
+            (3..=24).contains(&name.len())
+                && name
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+        };
+        if account.as_ref().is_some_and(|name| !account_name(name)) {
+            return Err(foreign("its account is no name of a storage account"));
+        }
         let whole = |part: &str| !part.is_empty() && part != "." && part != "..";
         if !key.is_empty() && !key.split('/').all(whole) {
             return Err(foreign("its key has empty parts, `.` or `..`"));
@@ -158,7 +172,8 @@ impl Location {
     }
 }
 
-/// A URI without user, query and fragment, any of which may be a secret.
+/// A URI without user, query and fragment, any of which may be a secret. What stands before the host in Azure's names a
+/// container, unless it looks like a user with a password.
 pub(crate) fn shown(uri: &str) -> String {
     let Some((scheme, rest)) = uri.split_once("://") else {
         return uri.to_owned();
@@ -170,7 +185,7 @@ pub(crate) fn shown(uri: &str) -> String {
     };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let authority = match authority.rsplit_once('@') {
-        Some((_, host)) if scheme.starts_with("http") => host,
+        Some((user, host)) if !scheme.starts_with("ab") || user.contains(':') => host,
         _ => authority,
     };
     format!("{scheme}://{authority}{path}")

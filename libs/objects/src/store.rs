@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::Error;
-use crate::access::Access;
+use crate::access::{Access, NAMESPACE};
 use crate::bucket::{Bucket, RemoteReader};
 use crate::client::Connector;
 use crate::local::{File, Local, LocalReader, Stat};
-use crate::location::Location;
+use crate::location::{Location, Scheme, shown};
 
 /// Every store of an installation; cloning shares them.
 #[derive(Debug, Clone)]
@@ -101,7 +101,9 @@ impl Store {
         }
         let access = &self.0.access;
         Location::parse(uri).is_ok_and(|location| {
-            location.writable() && access.can_write(&location, "") && access.signs_in(&location, "")
+            location.writable()
+                && access.can_write(&location, NAMESPACE)
+                && access.signs_in(&location, NAMESPACE)
         })
     }
 
@@ -152,8 +154,16 @@ impl Store {
             return self.local(uri).map(Place::Local);
         }
         let location = Location::parse(uri)?;
+        if location.scheme() == Scheme::Http {
+            // Programs name such addresses, and the service stands where their authors may not: it would read for them
+            // what only this machine or its network can reach.
+            return Err(Error::Foreign {
+                uri: shown(uri),
+                reason: "content behind HTTP is read by steps, not by the service",
+            });
+        }
         let inner = &self.0;
-        let bucket = Bucket::open(&inner.access, "", &location, &inner.connector)?;
+        let bucket = Bucket::open(&inner.access, NAMESPACE, &location, &inner.connector)?;
         Ok(Place::Remote(Box::new(bucket)))
     }
 

@@ -127,10 +127,19 @@ impl<'a> Courier<'a> {
             base.join(format!("{name}.report")),
         );
         fs::write(&asked, request.encode_to_vec()).map_err(cannot("write", &asked))?;
+        // One of an earlier start, or one that a program wrote, says nothing of this transfer.
+        match fs::remove_file(&told) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(cannot("remove", &told)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
         let pid = self.start(transfer, &asked, &told)?;
         let status = self.wait(pid);
-        let report = fs::read(&told)
-            .ok()
+        let whole = status.and_then(WaitStatus::exit_status) == Some(0);
+        let report = whole
+            .then(|| fs::read(&told).ok())
+            .flatten()
             .and_then(|bytes| TransferReport::decode(bytes.as_slice()).ok());
         let Some(report) = report else {
             if self.signals.stop_requested() {

@@ -1,6 +1,6 @@
 //! What the service reads and removes.
 
-use objects::{Access, Error, Store};
+use objects::{Access, Environment, Error, NAMESPACE, Store, StoreConfig};
 
 use crate::fixture::Fixture;
 
@@ -96,4 +96,54 @@ async fn directories_of_the_configuration_are_stores() {
         store.stat("/etc/passwd").await,
         Err(Error::Foreign { .. })
     ));
+}
+
+#[tokio::test]
+async fn the_service_asks_no_web_server_for_anybody() {
+    let fixture = Fixture::new().await;
+    let store = Store::with_access(&fixture.path("artifacts"), fixture.access()).unwrap();
+    let uri = "http://127.0.0.1:1/latest?token=canary";
+    let errors = [
+        store.stat(uri).await.map(drop).unwrap_err(),
+        store.list(uri, "", 1).await.map(drop).unwrap_err(),
+        store.read(uri, "", 0).await.map(drop).unwrap_err(),
+    ];
+    for error in errors {
+        let said = error.to_string();
+        assert!(said.contains("is read by steps"), "{said}");
+        assert!(!said.contains("canary"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn the_stores_of_other_namespaces_are_closed_to_the_service() {
+    let fixture = Fixture::new().await;
+    let closed = |namespace: &str| {
+        let config = StoreConfig {
+            namespaces: vec![namespace.to_owned()],
+            ..fixture.config("s3://data")
+        };
+        let access = Access::new(&[config], &Environment::default());
+        Store::with_access(&fixture.path("artifacts"), access).unwrap()
+    };
+    let uri = "s3://data/run/none";
+    assert!(closed(NAMESPACE).stat(uri).await.unwrap().is_none());
+    assert!(closed("team").stat(uri).await.is_err());
+    assert!(closed(NAMESPACE).contains(uri) && !closed("team").contains(uri));
+}
+
+#[tokio::test]
+async fn names_that_would_change_the_host_are_refused_without_showing_secrets() {
+    let fixture = Fixture::new().await;
+    let store = Store::with_access(&fixture.path("artifacts"), fixture.access()).unwrap();
+    for uri in [
+        "s3://key:canary@data/x",
+        "s3://da?ta/x",
+        "s3://../x",
+        "abfss://c@2130706433#/x",
+        "abfss://c@evil%2ehost.dfs.core.windows.net/x",
+    ] {
+        let said = store.stat(uri).await.map(drop).unwrap_err().to_string();
+        assert!(!said.contains("canary"), "{said}");
+    }
 }

@@ -68,7 +68,7 @@ impl Roots {
                 clip(&location.shown())
             ));
         }
-        if !self.access.can_write(&location, "") {
+        if !self.access.can_write(&location, objects::NAMESPACE) {
             return Err(format!(
                 "\"{}\" is in no store that this installation can sign in to; add it to `stores` of the configuration, or \
                  submit the run with a path beneath {own} as its pipeline root",
