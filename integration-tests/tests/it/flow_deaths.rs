@@ -79,8 +79,8 @@ fn a_run_with_everything_ends_as_it_should_wherever_the_service_dies() {
     let mut cases = Vec::new();
     for (point, hits) in [
         ("orchestrator.call.committed", &[1][..]),
-        ("orchestrator.step.computed", &[2, 6, 10, 15, 20]),
-        ("orchestrator.step.committed", &[3, 7, 11, 16, 21]),
+        ("orchestrator.step.computed", &[2, 5, 8, 11, 14]),
+        ("orchestrator.step.committed", &[3, 6, 9, 12, 14]),
         ("orchestrator.launch.sent", &[2, 4, 7, 10]),
         ("orchestrator.launch.answered", &[3, 6, 10]),
     ] {
