@@ -358,7 +358,10 @@ async function conditions() {
   await add("Pipeline", "", "=", "failing");
   await page.waitForFunction(() => location.hash.includes("pipeline"));
   await page.locator(".run-table").waitFor();
-  const written = await page.getByLabel("Filter by name or condition").inputValue();
+  const box = page.getByLabel("Filter by name or condition");
+  // The box follows the address with the next frame.
+  await page.waitForFunction((input) => input.value.includes("pipeline"), await box.elementHandle());
+  const written = await box.inputValue();
   const byForm = await until(["failing"]);
   await page.goto(at("#/runs"));
   await page.getByRole("button", { name: "team: red" }).click();
