@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Circles that are looked for: each costs a walk over the names, and the first ones show what is wrong.
+const MAX_CIRCLES: usize = 32;
+
 /// The names in an order where each stands after all that it depends on, and one circle for each group of names that
-/// wait for each other (`[a, b]`: a waits for b, b for a). With a circle, the order is of no use.
+/// wait for each other (`[a, b]`: a waits for b, b for a), up to [`MAX_CIRCLES`]. With a circle, the order is of no use.
 pub(crate) struct Order<'a> {
     pub(crate) names: Vec<&'a str>,
     pub(crate) circles: Vec<Vec<&'a str>>,
@@ -40,6 +43,9 @@ pub(crate) fn order<'a>(nodes: &BTreeMap<&'a str, Vec<&'a str>>) -> Order<'a> {
         let Some(&stuck) = nodes.keys().find(|name| !done.contains(*name)) else {
             return result;
         };
+        if result.circles.len() == MAX_CIRCLES {
+            return result;
+        }
         // Everything that is left waits for something that is left, so walking back must meet itself.
         let circle = walk_back(nodes, stuck, &done);
         done.extend(circle.iter().copied());

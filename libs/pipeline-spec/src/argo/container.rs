@@ -220,8 +220,6 @@ impl Lowering<'_> {
         let Some(parts) = self.faults.keep(at, self.facts.parse(text)) else {
             return String::new();
         };
-        let inputs = template.node.node("inputs");
-        let outputs = template.node.node("outputs");
         let mut rendered = String::new();
         for part in parts {
             let found = match &part {
@@ -236,13 +234,11 @@ impl Lowering<'_> {
                     Some(text.clone())
                 }
                 Part::Reference(Reference::Context(name)) => Some(format!("{{{{$.{name}}}}}")),
-                Part::Reference(Reference::InputPath(name)) => path_of(&inputs, "artifacts", name),
-                Part::Reference(Reference::OutputArtifactPath(name)) => {
-                    path_of(&outputs, "artifacts", name)
-                }
-                Part::Reference(Reference::OutputParameterPath(name)) => {
-                    path_of(&outputs, "parameters", name)
-                }
+                Part::Reference(
+                    reference @ (Reference::InputPath(_)
+                    | Reference::OutputArtifactPath(_)
+                    | Reference::OutputParameterPath(_)),
+                ) => template.paths.get(reference).cloned(),
                 Part::Reference(Reference::Input(name)) => {
                     template.inputs.contains(name).then(|| placeholder(name))
                 }
@@ -308,15 +304,11 @@ impl Lowering<'_> {
 
     /// Volumes that have a counterpart among the settings of kfp-kubernetes.
     fn mounts(&self, template: &Template<'_>, node: &Node<'_>, platform: &mut Map<String, Value>) {
-        let own = template.node.nodes("volumes");
+        let own = by_name(template.node.nodes("volumes"));
         for mount in node.nodes("volumeMounts") {
             mount.only(&["mountPath", "name", "subPath"], &["readOnly"]);
             let (name, path) = (mount.required("name"), mount.required("mountPath"));
-            let volumes = own.iter().chain(&self.volumes);
-            let found = volumes
-                .clone()
-                .find(|volume| volume.text("name").as_deref() == Some(&name));
-            let Some(volume) = found else {
+            let Some(volume) = own.get(&name).or_else(|| self.volumes.get(&name)) else {
                 mount.fault("name", format!("there is no volume `{name}`"));
                 continue;
             };
@@ -391,6 +383,17 @@ impl Lowering<'_> {
     }
 }
 
+/// Volumes by name; of two, the first.
+pub(super) fn by_name(volumes: Vec<Node<'_>>) -> BTreeMap<String, Node<'_>> {
+    let mut found = BTreeMap::new();
+    for volume in volumes {
+        if let Some(name) = volume.text("name") {
+            found.entry(name).or_insert(volume);
+        }
+    }
+    found
+}
+
 fn push(platform: &mut Map<String, Value>, key: &str, entry: Value) {
     let list = platform
         .entry(key)
@@ -398,18 +401,6 @@ fn push(platform: &mut Map<String, Value>, key: &str, entry: Value) {
     if let Value::Array(list) = list {
         list.push(entry);
     }
-}
-
-fn path_of(node: &Node<'_>, kind: &str, name: &str) -> Option<String> {
-    let found = node.nodes(kind);
-    let found = found
-        .iter()
-        .find(|entry| entry.text("name").as_deref() == Some(name))?;
-    let holder = match kind {
-        "parameters" => found.node("valueFrom"),
-        _ => found.clone(),
-    };
-    holder.text("path")
 }
 
 /// The placeholder of an input.

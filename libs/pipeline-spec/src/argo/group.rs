@@ -10,6 +10,7 @@ use super::scope::{Carried, Inputs, Scope};
 use super::template::{Call, Kind, Template};
 use super::text::{Reference, raw_input};
 use super::{Lowering, artifact_type, when};
+use crate::graph;
 use crate::plan::{
     ArtifactSource, Body, Component, Dag, InputArtifact, OutputArtifact, OutputSelector,
     ParameterType, ParameterValue, Strategy, Task, Trigger,
@@ -127,29 +128,20 @@ impl Lowering<'_> {
         template: &Template<'_>,
         tasks: &BTreeMap<String, Task>,
     ) -> Option<Vec<String>> {
-        let mut order: Vec<String> = Vec::with_capacity(tasks.len());
-        let mut placed: BTreeSet<&str> = BTreeSet::new();
-        while order.len() < tasks.len() {
-            let before = order.len();
-            for task in tasks.values() {
-                let ready = task
-                    .dependencies
-                    .iter()
-                    .all(|name| placed.contains(name.as_str()));
-                if ready && placed.insert(&task.name) {
-                    order.push(task.name.clone());
-                }
-            }
-            if order.len() == before {
-                let stuck = tasks.keys().find(|name| !placed.contains(name.as_str()));
-                let stuck = stuck.map_or("", String::as_str);
-                template
-                    .node
-                    .fault("dag.tasks", format!("task `{stuck}` waits for itself"));
-                return None;
-            }
+        let nodes = tasks.iter().map(|(name, task)| {
+            let before = task.dependencies.iter().map(String::as_str).collect();
+            (name.as_str(), before)
+        });
+        let order = graph::order(&nodes.collect());
+        if let Some(circle) = order.circles.first() {
+            let message = format!(
+                "tasks wait for each other in a circle: {}",
+                graph::show(circle)
+            );
+            template.node.fault("dag.tasks", message);
+            return None;
         }
-        Some(order)
+        Some(order.names.into_iter().map(str::to_owned).collect())
     }
 
     fn call(
@@ -249,7 +241,7 @@ impl Lowering<'_> {
                 let stale = notes.text("pipelines.kubeflow.org/max_cache_staleness");
                 task.caching.enabled = label.as_deref() == Some("true")
                     && stale.as_deref() != Some("P0D")
-                    && !callee.names_the_run(&self.facts);
+                    && !callee.names_the_run;
                 task.retry = retry(callee);
             }
         }

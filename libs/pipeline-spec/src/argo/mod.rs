@@ -93,7 +93,7 @@ struct Lowering<'a> {
     /// The names of all templates, also of those that cannot run.
     named: BTreeSet<String>,
     globals: BTreeMap<String, BTreeSet<Reference>>,
-    volumes: Vec<Node<'a>>,
+    volumes: BTreeMap<String, Node<'a>>,
     /// Whether artifacts are passed as text anywhere; then every input artifact may come as a parameter instead.
     raw: bool,
     plan: Plan,
@@ -124,25 +124,31 @@ fn read(workflow: &Value, faults: &Faults) -> Option<Plan> {
         );
         return None;
     }
+    let facts = facts(&metadata, &spec);
     let named = nodes.iter().filter_map(|node| node.text("name")).collect();
     let mut templates = Templates::new();
     for node in nodes {
         check(&node);
         let at = node.place("name");
-        if let Some(template) = Template::read(node)
+        if let Some(template) = Template::read(node, &facts)
             && let Some(old) = templates.insert(template.name.clone(), template)
         {
             faults.add(&at, format!("there are two templates `{}`", old.name));
         }
     }
-    let facts = facts(&metadata, &spec);
+    let Some(globals) = template::globals(&templates, &facts) else {
+        let message = "its templates give on more values of the workflow than can be kept; pass \
+                       them as arguments where they are needed";
+        spec.fault("templates", message);
+        return None;
+    };
     let mut lowering = Lowering {
-        globals: template::globals(&templates, &facts),
+        globals,
         faults,
         facts,
         named,
         templates: &templates,
-        volumes: spec.nodes("volumes"),
+        volumes: container::by_name(spec.nodes("volumes")),
         raw: passes_text(&templates, &spec),
         plan: empty(&metadata, &spec),
     };
@@ -152,9 +158,17 @@ fn read(workflow: &Value, faults: &Faults) -> Option<Plan> {
             Kind::Dag | Kind::Steps => lowering.group(template),
         }
     }
-    if let Some(name) = template::endless(&templates) {
-        let message =
-            format!("template `{name}` calls itself without a condition, so it would never end");
+    if let Some(circle) = template::endless(&templates) {
+        let [name, more @ ..] = &circle[..] else {
+            return None;
+        };
+        let over = match more {
+            [] => String::new(),
+            more => format!(", over `{}`,", more.join("`, `")),
+        };
+        let message = format!(
+            "template `{name}` calls itself{over} without a condition, so it would never end"
+        );
         spec.fault("templates", message);
     }
     lowering.root(&spec);
@@ -234,7 +248,7 @@ fn facts(metadata: &Node<'_>, spec: &Node<'_>) -> Facts {
     let account = spec.text("serviceAccountName").unwrap_or_default();
     facts.insert("workflow.serviceAccountName".to_owned(), account);
     facts.insert("workflow.namespace".to_owned(), "default".to_owned());
-    Facts(facts)
+    Facts::new(facts)
 }
 
 /// A plan with the names of the workflow and nothing to do yet.

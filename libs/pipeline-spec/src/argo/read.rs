@@ -16,8 +16,10 @@ pub(super) struct Faults(RefCell<Vec<Fault>>);
 impl Faults {
     pub(super) fn add(&self, at: &str, message: impl Into<String>) {
         let mut faults = self.0.borrow_mut();
-        if faults.len() < MAX_FAULTS {
-            faults.push(Fault::new(at, message));
+        let fault = Fault::new(at, message);
+        // Some parts are read more than once.
+        if faults.len() < MAX_FAULTS && !faults.contains(&fault) {
+            faults.push(fault);
         }
     }
 
@@ -120,6 +122,11 @@ impl<'a> Node<'a> {
             self.fault(key, "must be text");
         }
         text
+    }
+
+    /// Its name, or no text.
+    pub(super) fn name(&self) -> String {
+        self.text("name").unwrap_or_default()
     }
 
     /// A text that must be there.

@@ -6,7 +6,12 @@ use serde_json::Value;
 
 use super::read::Node;
 use super::text::{Facts, Part, Reference};
+use crate::graph;
 
+/// What of a call decides whether, and how often, it is made.
+const MAY_END: [&str; 3] = ["when", "withItems", "withParam"];
+/// For how many others the steps of one template may wait in all.
+const MAX_WAITS: usize = 500_000;
 /// How deeply values of a template are looked through for expressions.
 const MAX_DEPTH: usize = crate::MAX_DEPTH;
 
@@ -18,6 +23,11 @@ pub(super) struct Template<'a> {
     pub(super) kind: Kind,
     /// The input parameters that it declares.
     pub(super) inputs: BTreeSet<String>,
+    /// Where its program finds and puts files, by the expressions for them.
+    pub(super) paths: BTreeMap<Reference, String>,
+    /// Whether the program itself names its run or its attempt (`{{workflow.uid}}`, `{{pod.name}}`): then what another run put
+    /// out is not what it would put out. Values that are passed to it are told apart as values.
+    pub(super) names_the_run: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +71,7 @@ const OTHER_KINDS: [(&str, &str); 7] = [
 
 impl<'a> Template<'a> {
     /// Reads what a template is; none when it is nothing that can run, which is a fault.
-    pub(super) fn read(node: Node<'a>) -> Option<Self> {
+    pub(super) fn read(node: Node<'a>, facts: &Facts) -> Option<Self> {
         let name = node.required("name");
         for (key, why) in OTHER_KINDS {
             if node.has(key) {
@@ -101,22 +111,12 @@ impl<'a> Template<'a> {
             .collect();
         Some(Self {
             name,
-            node,
             kind,
             inputs,
+            paths: paths(&node),
+            names_the_run: names_the_run(&node, facts),
+            node,
         })
-    }
-
-    /// Whether the program itself names its run or its attempt (`{{workflow.uid}}`, `{{pod.name}}`): then what another run put
-    /// out is not what it would put out. Values that are passed to it are told apart as values.
-    pub(super) fn names_the_run(&self, facts: &Facts) -> bool {
-        let parts = ["container", "inputs", "outputs", "script", "volumes"];
-        let mut found = BTreeSet::new();
-        for part in parts.iter().filter_map(|part| self.node.get(part)) {
-            collect(part, facts, &mut found, 0);
-        }
-        let own = |reference: &Reference| matches!(reference, Reference::Context(_));
-        found.iter().any(own)
     }
 
     /// The calls of a group, in the order of the document.
@@ -135,9 +135,11 @@ impl<'a> Template<'a> {
         }
     }
 
+    /// Each step waits for all of the row before.
     fn rows(&self) -> Vec<Call<'a>> {
         let mut calls: Vec<Call<'a>> = Vec::new();
         let mut before: Vec<String> = Vec::new();
+        let mut waits = 0;
         for (index, row) in self.node.items("steps").iter().enumerate() {
             // A row of one step may stand without its list.
             let holder = self.node.place(&format!("steps[{index}]"));
@@ -145,6 +147,12 @@ impl<'a> Template<'a> {
                 Value::Array(steps) => steps.iter().collect(),
                 other => vec![other],
             };
+            waits += steps.len() * before.len();
+            if waits > MAX_WAITS {
+                let message = format!("its rows are too wide: steps wait for {MAX_WAITS} others");
+                self.node.fault("steps", message);
+                break;
+            }
             let mut row = Vec::new();
             for (at, step) in steps.into_iter().enumerate() {
                 let node = self.node.inner(format!("{holder}[{at}]"), step);
@@ -161,6 +169,42 @@ impl<'a> Template<'a> {
         }
         calls
     }
+}
+
+/// Of two files of the same name, the first counts.
+fn paths(node: &Node<'_>) -> BTreeMap<Reference, String> {
+    let (inputs, outputs) = (node.node("inputs"), node.node("outputs"));
+    let inputs = inputs.nodes("artifacts").into_iter();
+    let inputs = inputs.map(|input| (Reference::InputPath(input.name()), input.text("path")));
+    let artifacts = outputs.nodes("artifacts").into_iter();
+    let artifacts = artifacts.map(|output| {
+        (
+            Reference::OutputArtifactPath(output.name()),
+            output.text("path"),
+        )
+    });
+    let parameters = outputs.nodes("parameters").into_iter().map(|output| {
+        let path = output.node("valueFrom").text("path");
+        (Reference::OutputParameterPath(output.name()), path)
+    });
+    let mut paths = BTreeMap::new();
+    for (reference, path) in inputs.chain(artifacts).chain(parameters) {
+        if let Some(path) = path {
+            paths.entry(reference).or_insert(path);
+        }
+    }
+    paths
+}
+
+fn names_the_run(node: &Node<'_>, facts: &Facts) -> bool {
+    let parts = ["container", "inputs", "outputs", "script", "volumes"];
+    let mut found = BTreeSet::new();
+    for part in parts.iter().filter_map(|part| node.get(part)) {
+        collect(part, facts, &mut found, 0);
+    }
+    found
+        .iter()
+        .any(|reference| matches!(reference, Reference::Context(_)))
 }
 
 fn dag_call(node: Node<'_>) -> Call<'_> {
@@ -191,49 +235,51 @@ fn dag_call(node: Node<'_>) -> Call<'_> {
 /// The templates of a workflow by name.
 pub(super) type Templates<'a> = BTreeMap<String, Template<'a>>;
 
+/// How many times in all calls may give on values of the workflow. Each is an input of its own.
+const MAX_GIVEN_ON: usize = 500_000;
+
 /// The workflow's values (`workflow.parameters.x`, `workflow.status`) that each template needs for itself or for those that
-/// it calls.
+/// it calls; none when calls would give on too many.
 pub(super) fn globals(
     templates: &Templates<'_>,
     facts: &Facts,
-) -> BTreeMap<String, BTreeSet<Reference>> {
-    let mut used: BTreeMap<String, BTreeSet<Reference>> = BTreeMap::new();
-    let mut callers: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    let mut open: Vec<String> = Vec::new();
-    let calls: Vec<(&str, Vec<Call<'_>>)> = templates
-        .values()
-        .map(|template| (template.name.as_str(), template.calls()))
-        .collect();
-    for (name, calls) in &calls {
-        for call in calls {
-            callers
-                .entry(&call.template)
-                .or_default()
-                .push((*name).to_owned());
-        }
-    }
+) -> Option<BTreeMap<String, BTreeSet<Reference>>> {
+    let mut callers: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    let mut users: BTreeMap<Reference, Vec<&str>> = BTreeMap::new();
     for template in templates.values() {
+        for call in template.calls() {
+            let callers = callers.entry(call.template).or_default();
+            callers.push(&template.name);
+        }
         let mut found = BTreeSet::new();
         template
             .node
             .each_value(&mut |value| collect(value, facts, &mut found, 0));
         // Of the run itself, every program knows.
         found.retain(|reference| !matches!(reference, Reference::Context(_)));
-        used.insert(template.name.clone(), found);
-        open.push(template.name.clone());
+        for reference in found {
+            users.entry(reference).or_default().push(&template.name);
+        }
     }
-    while let Some(name) = open.pop() {
-        let own = used.get(&name).cloned().unwrap_or_default();
-        for caller in callers.get(name.as_str()).into_iter().flatten() {
-            let theirs = used.entry(caller.clone()).or_default();
-            let before = theirs.len();
-            theirs.extend(own.iter().cloned());
-            if theirs.len() > before {
-                open.push(caller.clone());
+    let mut needed: BTreeMap<String, BTreeSet<Reference>> = BTreeMap::new();
+    let mut given_on = 0;
+    for (reference, mut open) in users {
+        let mut seen: BTreeSet<&str> = open.iter().copied().collect();
+        while let Some(name) = open.pop() {
+            let theirs = needed.entry(name.to_owned()).or_default();
+            theirs.insert(reference.clone());
+            for caller in callers.get(name).into_iter().flatten() {
+                given_on += 1;
+                if seen.insert(caller) {
+                    open.push(caller);
+                }
+            }
+            if given_on > MAX_GIVEN_ON {
+                return None;
             }
         }
     }
-    used
+    Some(needed)
 }
 
 fn collect(value: &Value, facts: &Facts, found: &mut BTreeSet<Reference>, depth: usize) {
@@ -263,30 +309,21 @@ fn collect(value: &Value, facts: &Facts, found: &mut BTreeSet<Reference>, depth:
     }
 }
 
-/// A template that calls itself, over others or not, without a condition or a loop that could end it.
-pub(super) fn endless(templates: &Templates<'_>) -> Option<String> {
-    let mut edges: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for template in templates.values() {
-        let calls = template.calls().into_iter();
-        let always = calls.filter(|call| {
-            !["when", "withItems", "withParam"]
-                .iter()
-                .any(|key| call.node.has(key))
-        });
-        edges.insert(&template.name, always.map(|call| call.template).collect());
-    }
-    // Templates that lead nowhere are taken away until only circles are left.
-    loop {
-        let ended: Vec<&str> = edges
-            .iter()
-            .filter(|(_, to)| !to.iter().any(|name| edges.contains_key(name.as_str())))
-            .map(|(name, _)| *name)
-            .collect();
-        if ended.is_empty() {
-            return edges.keys().next().map(|name| (*name).to_owned());
-        }
-        for name in ended {
-            edges.remove(name);
-        }
-    }
+/// Templates that call each other, or one that calls itself, without a condition or a loop that could end it.
+pub(super) fn endless(templates: &Templates<'_>) -> Option<Vec<String>> {
+    let calls: BTreeMap<&str, Vec<String>> = templates
+        .values()
+        .map(|template| {
+            let calls = template.calls().into_iter();
+            let always = calls.filter(|call| !MAY_END.iter().any(|key| call.node.has(key)));
+            let called = always.map(|call| call.template).collect();
+            (template.name.as_str(), called)
+        })
+        .collect();
+    let nodes = calls.iter().map(|(name, called)| {
+        let called = called.iter().map(String::as_str).collect();
+        (*name, called)
+    });
+    let circle = graph::order(&nodes.collect()).circles.into_iter().next()?;
+    Some(circle.into_iter().map(str::to_owned).collect())
 }

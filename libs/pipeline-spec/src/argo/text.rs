@@ -1,5 +1,6 @@
 //! Texts with expressions: `{{inputs.parameters.x}}` and the like.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 /// What an expression names.
@@ -43,7 +44,14 @@ pub(super) enum Part {
 
 /// What expressions may name without running anything: `workflow.labels.x` and so on.
 #[derive(Debug, Default)]
-pub(super) struct Facts(pub(super) BTreeMap<String, String>);
+pub(super) struct Facts {
+    known: BTreeMap<String, String>,
+    /// Bytes that expressions have become so far: a long text that is named often must not fill the memory.
+    filled: Cell<usize>,
+}
+
+/// Bytes that expressions of a document may become; what is read more than once counts each time.
+const MAX_FILLED: usize = 64 << 20;
 
 const CONTEXTS: [(&str, &str); 8] = [
     ("workflow.name", "pipeline_job_resource_name"),
@@ -62,6 +70,13 @@ const ROOTS: [&str; 9] = [
 ];
 
 impl Facts {
+    pub(super) fn new(known: BTreeMap<String, String>) -> Self {
+        Self {
+            known,
+            filled: Cell::new(0),
+        }
+    }
+
     /// Splits a text at its expressions.
     pub(super) fn parse(&self, text: &str) -> Result<Vec<Part>, String> {
         let mut parts: Vec<Part> = Vec::new();
@@ -77,7 +92,17 @@ impl Facts {
             let (inner, end) = (&rest[start + 2..start + length], start + length + 2);
             plain.push_str(&rest[..start]);
             match self.reference(inner.trim())? {
-                Some(Reference::Known(text)) => plain.push_str(&text),
+                Some(Reference::Known(text)) => {
+                    let filled = self.filled.get().saturating_add(text.len());
+                    self.filled.set(filled);
+                    if filled > MAX_FILLED {
+                        return Err(format!(
+                            "labels and annotations that are named fill more than {} MiB",
+                            MAX_FILLED >> 20
+                        ));
+                    }
+                    plain.push_str(&text);
+                }
                 Some(reference) => {
                     if !plain.is_empty() {
                         parts.push(Part::Text(std::mem::take(&mut plain)));
@@ -117,7 +142,7 @@ impl Facts {
         if let Some((_, name)) = CONTEXTS.iter().find(|(text, _)| *text == inner) {
             return Ok(Some(Reference::Context(name)));
         }
-        if let Some(text) = self.0.get(inner) {
+        if let Some(text) = self.known.get(inner) {
             return Ok(Some(Reference::Known(text.clone())));
         }
         let unknown = || Err(format!("{{{{{inner}}}}} is not supported"));
@@ -202,7 +227,7 @@ mod tests {
     fn parse(text: &str) -> Result<Vec<Part>, String> {
         let facts = [("workflow.labels.team", "blue")];
         let facts = facts.map(|(key, text)| (key.to_owned(), text.to_owned()));
-        Facts(facts.into()).parse(text)
+        Facts::new(facts.into()).parse(text)
     }
 
     #[test]

@@ -38,7 +38,7 @@ fn what_is_wrong_or_not_supported_is_named() {
                 call("a", "step", json!({"dependencies": ["b"]})),
                 call("b", "step", json!({"dependencies": ["a"]})),
             ])),
-            "task `a` waits for itself",
+            "tasks wait for each other in a circle: a → b → a",
         ),
         (
             tasks(json!([

@@ -4,6 +4,7 @@
 
 mod argo;
 mod argo_faults;
+mod argo_large;
 mod body_faults;
 mod descriptor;
 mod documents;
