@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::location::{Location, Scheme};
+use crate::opening::AZURE_ACCOUNT;
 
 /// Variables of an installation that stand in where no store is configured.
 const VARIABLES: [&str; 22] = [
@@ -89,6 +90,13 @@ impl StoreConfig {
         {
             problems.push("endpoint: must begin with http:// or https://".to_owned());
         }
+        if let (Some(account), Ok(named)) = (&self.account, Location::parse(&self.uri))
+            && let Some(named) = named.account().filter(|named| named != account)
+        {
+            problems.push(format!(
+                "account: is `{account}`, and `uri` names `{named}`"
+            ));
+        }
         if self.access_key_id.is_some() != self.secret_access_key_file.is_some() {
             problems.push("access_key_id: goes together with secret_access_key_file".to_owned());
         }
@@ -159,10 +167,10 @@ impl Environment {
     }
 }
 
-/// Secrets that stores are signed in to with: texts by key, by the secret's name.
+/// Secrets that stores are signed in to with: texts by key, by the secret's name; null for what is no text.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub struct Secrets(BTreeMap<String, BTreeMap<String, String>>);
+pub struct Secrets(BTreeMap<String, BTreeMap<String, Option<String>>>);
 
 impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -201,7 +209,7 @@ impl Access {
     }
 
     /// A secret that was given.
-    pub(crate) fn secret(&self, name: &str) -> Option<&BTreeMap<String, String>> {
+    pub(crate) fn secret(&self, name: &str) -> Option<&BTreeMap<String, Option<String>>> {
         self.secrets.0.get(name)
     }
 
@@ -272,8 +280,8 @@ impl Access {
                 .is_some(),
             Scheme::Gcs => self.variable(&["GOOGLE_APPLICATION_CREDENTIALS"]).is_some(),
             Scheme::Azure => {
-                let account = ["AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT"];
-                location.account().is_some() || self.variable(&account).is_some()
+                let own = self.variable(&AZURE_ACCOUNT);
+                own.is_some_and(|own| location.account().is_none_or(|named| named == own))
             }
             Scheme::Minio | Scheme::Http => false,
         }
@@ -352,7 +360,8 @@ mod tests {
         assert!(access.can_write(&location, "") && !access.signs_in(&location, ""));
         let given: Secrets = serde_json::from_str(r#"{"all":{"secretkey":"hush"}}"#).unwrap();
         let access = access.with_secrets(given);
-        assert_eq!(access.secret("all").unwrap()["secretkey"], "hush");
+        let known = &access.secret("all").unwrap()["secretkey"];
+        assert_eq!(known.as_deref(), Some("hush"));
         assert!(!format!("{access:?}").contains("hush"));
         assert!(!serde_json::to_string(&access).unwrap().contains("hush"));
     }

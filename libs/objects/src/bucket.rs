@@ -36,7 +36,8 @@ impl Bucket {
             connector,
         };
         let store = opening.store()?;
-        let path = Path::parse(location.key()).map_err(|error| opening.wrong(&error))?;
+        let path = Path::parse(location.key())
+            .map_err(|_| opening.wrong("its key is none that an object can have"))?;
         Ok(Self {
             store,
             path,

@@ -13,6 +13,7 @@ mod client;
 mod local;
 mod location;
 mod opening;
+mod said;
 mod store;
 pub mod transfer;
 
@@ -89,54 +90,19 @@ impl Error {
         }
     }
 
-    /// What a store said, without the addresses in it, which may be signed.
+    /// What a store said.
     fn remote(doing: &'static str, uri: &str, error: &object_store::Error) -> Self {
         if let object_store::Error::NotFound { .. } = error
             && doing != "write"
         {
             return Self::NotFound(uri.to_owned());
         }
-        let problem = said(error);
-        let refused = ["answered 40", "answered 41"];
+        let said = said::said(error);
         Self::Remote {
             doing,
             uri: uri.to_owned(),
-            refused: refused.iter().any(|status| problem.contains(status)),
-            problem,
-        }
-    }
-}
-
-/// The status and the code that a store answered, or the innermost cause of there being no answer.
-fn said(error: &object_store::Error) -> String {
-    let mut texts = vec![error.to_string()];
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        texts.push(inner.to_string());
-        cause = inner.source();
-    }
-    let after = |mark: &str| {
-        texts
-            .iter()
-            .find_map(|text| text.split_once(mark).map(|(_, rest)| rest))
-    };
-    let status = after("status code: ").map(|rest| {
-        let end = rest.find(':').unwrap_or(rest.len());
-        rest[..end].trim().to_owned()
-    });
-    let code = after("<Code>").and_then(|rest| rest.split_once("</Code>").map(|(code, _)| code));
-    match (status, code) {
-        (Some(status), Some(code)) => format!("the store answered {status} ({code})"),
-        (Some(status), None) => format!("the store answered {status}"),
-        (None, Some(code)) => format!("the store answered {code}"),
-        (None, None) => {
-            let innermost = texts.pop().unwrap_or_default();
-            let shown = match innermost.find("://") {
-                // It may be an address with a signature.
-                Some(_) => "the store did not answer as it should".to_owned(),
-                None => innermost,
-            };
-            format!("the store gave no answer: {shown}")
+            problem: said.problem,
+            refused: said.refused,
         }
     }
 }

@@ -87,6 +87,12 @@ async fn a_store_is_signed_in_to_with_the_secret_that_came_with_the_request() {
         "{wrong:?}"
     );
     assert!(wrong.message.contains("secretkey") && !wrong.message.contains(SECRET_KEY));
+    let binary = run(r#"{"keys":{"accesskey":"id","secretkey":null}}"#).await;
+    let said = binary.message;
+    assert!(
+        said.contains("key secretkey of secret `keys` is no text"),
+        "{said}"
+    );
     let none = run(r#"{"others":{}}"#).await;
     assert!(none.message.contains("secret `keys`"), "{}", none.message);
 }

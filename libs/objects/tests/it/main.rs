@@ -5,8 +5,10 @@
 extern crate flumina_objects as objects;
 
 mod bench;
+mod credentials;
 mod faults;
 mod fixture;
 mod http;
 mod moves;
+mod recorder;
 mod store;

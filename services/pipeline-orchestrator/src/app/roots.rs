@@ -72,7 +72,7 @@ impl Roots {
             return Err(format!(
                 "\"{}\" is in no store that this installation can sign in to; add it to `stores` of the configuration, or \
                  submit the run with a path beneath {own} as its pipeline root",
-                clip(asked)
+                clip(&location.shown())
             ));
         }
         Ok(location.uri().to_owned())

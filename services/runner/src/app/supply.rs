@@ -210,11 +210,9 @@ impl Runner {
         for name in stores {
             let values = self.find(&mut found, record, Kind::Secret, &name, false);
             let values = values.await?.into_iter().flatten();
-            // Keys of stores are texts.
-            let texts = values.filter_map(|(key, value)| {
-                let value = String::from_utf8(value.clone()).ok()?;
-                Some((key.clone(), value))
-            });
+            // Keys of stores are texts; what is none is named where it is needed.
+            let texts =
+                values.map(|(key, value)| (key.clone(), String::from_utf8(value.clone()).ok()));
             secrets.insert(name, texts.collect::<BTreeMap<_, _>>());
         }
         if !secrets.is_empty() {
