@@ -5,13 +5,18 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt as _};
+use object_store::{
+    Attribute, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt as _,
+};
 
 use crate::access::Access;
 use crate::client::Connector;
 use crate::location::{Location, Scheme};
 use crate::opening::Opening;
 use crate::{Error, File, Stat};
+
+/// What Azure says of a folder in its metadata.
+const FOLDER: &str = "hdi_isfolder";
 
 /// The store of a location, and the location in it.
 #[derive(Debug, Clone)]
@@ -67,11 +72,27 @@ impl Bucket {
         if self.location.key().is_empty() && self.location.scheme() != Scheme::Http {
             return Ok(None);
         }
-        match self.store.head(&self.path).await {
-            Ok(meta) => Ok(Some(meta)),
+        let options = GetOptions {
+            head: true,
+            ..GetOptions::default()
+        };
+        match self.store.get_opts(&self.path, options).await {
+            Ok(found) if self.is_folder(&found).await? => Ok(None),
+            Ok(found) => Ok(Some(found.meta)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.error("look at", &error)),
         }
+    }
+
+    /// Whether what looks like an empty object is a folder, as those of Azure with a hierarchical namespace do.
+    async fn is_folder(&self, found: &GetResult) -> Result<bool, Error> {
+        if found.meta.size > 0 || self.location.scheme() == Scheme::Http {
+            return Ok(false);
+        }
+        let marked = found.attributes.iter().any(|(name, value)| {
+            matches!(name, Attribute::Metadata(name) if name == FOLDER) && value.as_ref() == "true"
+        });
+        Ok(marked || self.below().try_next().await?.is_some())
     }
 
     /// What is below the location; web servers have no directories.
@@ -112,7 +133,6 @@ impl Bucket {
         };
         let found = self.store.list_with_offset(Some(&self.path), &offset);
         let mut files: Vec<File> = found
-            .take(limit)
             .map_err(|error| self.error("list", &error))
             .try_filter_map(async |meta| {
                 Ok(relative(&self.path, &meta.location).map(|path| File {
@@ -120,6 +140,7 @@ impl Bucket {
                     size: meta.size,
                 }))
             })
+            .take(limit)
             .try_collect()
             .await?;
         files.sort();

@@ -1,6 +1,7 @@
 //! The HTTP client that the stores are reached by: HTTP/1.1, TLS by rustls with the certificates of the machine.
 
 use std::error::Error as StdError;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use object_store::client::{
     HttpResponse, HttpResponseBody, HttpService,
 };
 
+use crate::access::Access;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the first byte of a request to the head of its answer; a part of eight mebibytes may be on a slow line.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
@@ -32,6 +35,8 @@ pub(crate) struct Connector(Arc<Clients>);
 
 #[derive(Debug, Default)]
 struct Clients {
+    /// Where the certificates of authorities are, when not where the machine has them.
+    authorities: Option<Authorities>,
     plain: OnceLock<Client<Tcp, HttpRequestBody>>,
     secure: OnceLock<Client<HttpsConnector<Tcp>, HttpRequestBody>>,
 }
@@ -50,7 +55,46 @@ impl HttpService for Connector {
     }
 }
 
+/// A file and a directory with certificates, as `SSL_CERT_FILE` and `SSL_CERT_DIR` name them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Authorities {
+    file: Option<PathBuf>,
+    dir: Option<PathBuf>,
+}
+
+/// None of the certificates can be used.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no certificate where SSL_CERT_FILE or SSL_CERT_DIR says")]
+pub(crate) struct NoAuthorities;
+
+impl Authorities {
+    fn of(access: &Access) -> Option<Self> {
+        let path = |name| access.variable(&[name]).map(PathBuf::from);
+        let (file, dir) = (path("SSL_CERT_FILE"), path("SSL_CERT_DIR"));
+        (file.is_some() || dir.is_some()).then_some(Self { file, dir })
+    }
+
+    fn roots(&self) -> Result<rustls::RootCertStore, NoAuthorities> {
+        let (file, dir) = (self.file.as_deref(), self.dir.as_deref());
+        let found = rustls_native_certs::load_certs_from_paths(file, dir);
+        let mut roots = rustls::RootCertStore::empty();
+        match roots.add_parsable_certificates(found.certs) {
+            (0, _) => Err(NoAuthorities),
+            _ => Ok(roots),
+        }
+    }
+}
+
 impl Connector {
+    /// A client for an installation, whose environment may say which authorities it trusts. A transfer has an environment
+    /// of its own.
+    pub(crate) fn new(access: &Access) -> Self {
+        Self(Arc::new(Clients {
+            authorities: Authorities::of(access),
+            ..Clients::default()
+        }))
+    }
+
     /// Sends a request; unsigned reads are followed to where they are sent.
     async fn follow(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let reads = [Method::GET, Method::HEAD].contains(request.method());
@@ -104,12 +148,21 @@ impl Connector {
         let mut tcp = tcp();
         tcp.enforce_http(false);
         let provider = rustls::crypto::ring::default_provider();
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(provider)
-            .map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?
-            .https_only()
-            .enable_http1()
-            .wrap_connector(tcp);
+        let https = hyper_rustls::HttpsConnectorBuilder::new();
+        let https = match &self.0.authorities {
+            None => https
+                .with_provider_and_native_roots(provider)
+                .map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?,
+            Some(authorities) => {
+                let roots = authorities.roots();
+                let roots = roots.map_err(|none| HttpError::new(HttpErrorKind::Unknown, none))?;
+                let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+                    .with_safe_default_protocol_versions()
+                    .map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+                https.with_tls_config(config.with_root_certificates(roots).with_no_client_auth())
+            }
+        };
+        let connector = https.https_only().enable_http1().wrap_connector(tcp);
         Ok(self.0.secure.get_or_init(|| builder().build(connector)))
     }
 }
@@ -178,4 +231,38 @@ fn kind_of(error: &(dyn StdError + 'static)) -> HttpErrorKind {
         cause = error.source();
     }
     HttpErrorKind::Unknown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Environment;
+
+    const AUTHORITY: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBdDCCARugAwIBAgIUCrtzSh1T2UPmGuw1r8mCNlhcKdMwCgYIKoZIzj0EAwIw\n\
+DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMjQwMDI1NDBaGA8yMTI2MTAzMTAwMjU0\n\
+MFowDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABPok\n\
+j/x0EbQmxdYQxmEs12zV/SZlUxsi3EoceXYy/22xy7MqkkCHr7ahb0jQgwi+jNXf\n\
+LA5OhKjnqnjJJlPBxR+jUzBRMB0GA1UdDgQWBBSKTxjuqvK6i8QUq/6elSoUpOvn\n\
+3DAfBgNVHSMEGDAWgBSKTxjuqvK6i8QUq/6elSoUpOvn3DAPBgNVHRMBAf8EBTAD\n\
+AQH/MAoGCCqGSM49BAMCA0cAMEQCIHKwgeSa/6zYC0PdnUr1ExdWyFc28rOcfSaf\n\
+41s4Rzg8AiBWCswnv3P5MaSUAbN5YNmtwXF/tKXvXDUlk9ATvhbVDA==\n\
+-----END CERTIFICATE-----\n\n";
+
+    fn authorities(path: &std::path::Path) -> Authorities {
+        let path = path.to_str().unwrap();
+        let environment = Environment::of([("SSL_CERT_FILE", path)]);
+        Authorities::of(&Access::new(&[], &environment)).unwrap()
+    }
+
+    #[test]
+    fn authorities_of_the_environment_are_the_only_ones() {
+        assert_eq!(Authorities::of(&Access::default()), None);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("authorities.pem");
+        assert!(authorities(&path).roots().is_err());
+        std::fs::write(&path, AUTHORITY).unwrap();
+        assert_eq!(authorities(&path).roots().unwrap().len(), 1);
+    }
 }

@@ -7,6 +7,8 @@ use std::io::ErrorKind;
 use http::StatusCode;
 use object_store::client::{HttpError, HttpErrorKind};
 
+use crate::client::NoAuthorities;
+
 /// Longest error code of a store that is shown.
 const MAX_CODE: usize = 64;
 
@@ -68,6 +70,9 @@ fn refuses(status: StatusCode) -> bool {
 
 /// A text for a cause that is understood.
 fn why(error: &(dyn StdError + 'static)) -> Option<&'static str> {
+    if error.is::<NoAuthorities>() {
+        return Some("there is no certificate where SSL_CERT_FILE or SSL_CERT_DIR says");
+    }
     if let Some(error) = error.downcast_ref::<HttpError>() {
         return match error.kind() {
             HttpErrorKind::Connect => Some("it cannot be connected to"),

@@ -72,10 +72,11 @@ impl Store {
             }
             roots.push(Local::open(directory)?);
         }
+        let connector = Connector::new(&access);
         Ok(Self(Arc::new(Inner {
             roots,
             access,
-            connector: Connector::default(),
+            connector,
         })))
     }
 

@@ -22,6 +22,8 @@ pub(crate) const INPUT_UNAVAILABLE: &str = "INPUT_UNAVAILABLE";
 pub(crate) const INPUT_CORRUPT: &str = "INPUT_CORRUPT";
 /// An output could not be brought to its store.
 pub(crate) const OUTPUT_NOT_STORED: &str = "OUTPUT_NOT_STORED";
+/// An output was written to while it was stored.
+pub(crate) const OUTPUT_CHANGED: &str = "OUTPUT_CHANGED";
 /// The program that moves artifacts did not do its work.
 pub(crate) const TRANSFER_FAILED: &str = "TRANSFER_FAILED";
 /// There is nothing to run.

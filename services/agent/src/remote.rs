@@ -24,10 +24,11 @@ const GRACE: Duration = Duration::from_secs(20);
 const IDLE: Duration = Duration::from_secs(3600);
 
 /// Reasons that a transfer may give.
-const REASONS: [&str; 6] = [
+const REASONS: [&str; 7] = [
     failure::INPUT_UNAVAILABLE,
     failure::INPUT_CORRUPT,
     failure::OUTPUT_NOT_STORED,
+    failure::OUTPUT_CHANGED,
     failure::OUTPUT_INVALID,
     failure::DISK_FULL,
     failure::STOPPED,

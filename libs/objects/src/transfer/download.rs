@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use api_step::v1::TransferItem;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use object_store::{GetOptions, GetRange, ObjectMeta};
+use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStoreExt as _};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Content, Failed, INPUT_CORRUPT, INPUT_UNAVAILABLE, MAX_FILES, SILENCE, Shared, called,
-    directory, hex, stopped,
+    Content, DISK_FULL, Failed, INPUT_CORRUPT, INPUT_UNAVAILABLE, MAX_FILES, SILENCE, Shared,
+    called, directory, hex, stopped,
 };
 use crate::bucket::{Bucket, relative};
+use crate::location::Scheme;
 use crate::{Error, location};
 
 /// How often a file is gone on with after it broke off without a byte more.
@@ -41,9 +42,9 @@ pub(super) async fn artifact(shared: &Shared, item: &TransferItem) -> Result<Con
 
     let bucket = shared.bucket(&item.uri).map_err(unavailable)?;
     let job = Job { shared, bucket };
-    let content = match job.bucket.head().await.map_err(unavailable)? {
-        Some(meta) => job.file(&meta, &part).await,
-        None => job.directory(&part).await,
+    let content = tokio::select! {
+        content = job.fetch(&part) => content,
+        () = shared.stopped() => Err(stopped()),
     };
     let content = content.map_err(|failed| Failed {
         message: format!("{called}: {}", failed.message),
@@ -58,9 +59,29 @@ pub(super) async fn artifact(shared: &Shared, item: &TransferItem) -> Result<Con
         );
         return Err(Failed::new(INPUT_CORRUPT, message));
     }
+    shared.abort.point("transfer.fetched");
     clear(to).map_err(|error| disk(&error))?;
     std::fs::rename(&part, to).map_err(|error| disk(&error))?;
+    shared.abort.point("transfer.renamed");
     Ok(content)
+}
+
+/// Refuses what the disk cannot hold before a part of it fills it for everybody.
+fn has_room(to: &Path, bytes: u64) -> Result<(), Failed> {
+    let dir = to.parent().unwrap_or(to);
+    // Where the kernel does not tell, the disk itself says so in time.
+    let Ok(disk) = rustix::fs::statvfs(dir) else {
+        return Ok(());
+    };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if bytes <= free {
+        return Ok(());
+    }
+    let message = format!(
+        "it has {bytes} bytes, and {} has room for {free}",
+        dir.display()
+    );
+    Err(Failed::new(DISK_FULL, message))
 }
 
 fn chain(error: &Error) -> String {
@@ -88,6 +109,24 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    async fn fetch(&self, to: &Path) -> Result<Content, Failed> {
+        let unavailable = |error: Error| Failed::new(INPUT_UNAVAILABLE, chain(&error));
+        if self.bucket.location.scheme() == Scheme::Http {
+            // An address that is signed for GET is often good for nothing else, and perhaps only once.
+            let got = self.bucket.store.get(&self.bucket.path).await;
+            let got = got.map_err(|error| unavailable(self.bucket.error("read", &error)))?;
+            has_room(to, got.meta.size)?;
+            return self.file(&got.meta.clone(), to, Some(got)).await;
+        }
+        match self.bucket.head().await.map_err(unavailable)? {
+            Some(meta) => {
+                has_room(to, meta.size)?;
+                self.file(&meta, to, None).await
+            }
+            None => self.directory(to).await,
+        }
+    }
+
     async fn directory(&self, to: &Path) -> Result<Content, Failed> {
         let unavailable = |error: Error| Failed::new(INPUT_UNAVAILABLE, chain(&error));
         let mut below: Vec<(PathBuf, ObjectMeta)> = Vec::new();
@@ -112,19 +151,26 @@ impl Job<'_> {
             let nothing = Error::NotFound(self.bucket.location.shown());
             return Err(Failed::new(INPUT_UNAVAILABLE, nothing.to_string()));
         }
+        let sizes = below.iter().map(|(_, meta)| meta.size);
+        has_room(to, sizes.fold(0, u64::saturating_add))?;
         let fetch = |(path, meta): (PathBuf, ObjectMeta)| async move {
             let target = to.join(&path);
             let made = target.parent().map_or(Ok(()), std::fs::create_dir_all);
             made.map_err(|error| Failed::disk(INPUT_UNAVAILABLE, "make", &target, &error))?;
-            let content = self.file(&meta, &target).await?;
+            let content = self.file(&meta, &target, None).await?;
             Ok((path, content.size, content.sha256))
         };
         let files = self.shared.all(below.into_iter().map(fetch)).await?;
         Ok(directory(files))
     }
 
-    /// Fetches an object; what breaks off is gone on with where it broke off.
-    async fn file(&self, meta: &ObjectMeta, to: &Path) -> Result<Content, Failed> {
+    /// Fetches an object, of which the answer may be there; what breaks off is gone on with where it broke off.
+    async fn file(
+        &self,
+        meta: &ObjectMeta,
+        to: &Path,
+        mut first: Option<GetResult>,
+    ) -> Result<Content, Failed> {
         let disk = |error: &std::io::Error| Failed::disk(INPUT_UNAVAILABLE, "write", to, error);
         let file = File::options()
             .write(true)
@@ -140,11 +186,7 @@ impl Job<'_> {
         let mut pause = FIRST_PAUSE;
         loop {
             let before = arriving.size;
-            let broke = tokio::select! {
-                broke = self.stream(meta, &mut arriving) => broke,
-                () = self.shared.stopped() => return Err(stopped()),
-            };
-            match broke {
+            match self.stream(meta, &mut arriving, first.take()).await {
                 Ok(()) => break,
                 Err(Broke::Disk(error)) => return Err(disk(&error)),
                 Err(Broke::Store(error)) => {
@@ -167,7 +209,12 @@ impl Job<'_> {
         })
     }
 
-    async fn stream(&self, meta: &ObjectMeta, arriving: &mut Arriving) -> Result<(), Broke> {
+    async fn stream(
+        &self,
+        meta: &ObjectMeta,
+        arriving: &mut Arriving,
+        first: Option<GetResult>,
+    ) -> Result<(), Broke> {
         if arriving.size == meta.size {
             return Ok(());
         }
@@ -187,8 +234,14 @@ impl Job<'_> {
             if_match: meta.e_tag.clone(),
             ..GetOptions::default()
         };
-        let got = self.bucket.store.get_opts(&meta.location, options).await;
-        let mut parts = got.map_err(|error| store(&error))?.into_stream();
+        let got = match first {
+            Some(got) => got,
+            None => {
+                let got = self.bucket.store.get_opts(&meta.location, options).await;
+                got.map_err(|error| store(&error))?
+            }
+        };
+        let mut parts = got.into_stream();
         loop {
             let next = tokio::time::timeout(SILENCE, parts.next()).await;
             let Ok(next) = next else {

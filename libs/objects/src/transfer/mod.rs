@@ -1,11 +1,12 @@
 //! The transfer program: moves artifacts between the directory of a workload and stores of the network.
 //!
 //! `… transfer REQUEST REPORT`: both are files with messages of `flumina.step.v1`. The agent starts it before and after
-//! the program of a step, only when an artifact is in such a store, so every other step pays nothing. It dies with the
-//! agent; SIGTERM makes it withdraw unfinished uploads and go.
+//! the program of a step, only when an artifact is in such a store, so every other step pays nothing. SIGTERM makes it
+//! withdraw unfinished uploads and go, and so does the end of the agent; a download ends with the agent at once.
 //!
 //! Memory is bounded: what is in flight in both directions together stays below [`BUDGET`], whatever the artifacts' sizes.
 
+mod abort;
 mod download;
 mod tree;
 mod upload;
@@ -19,9 +20,14 @@ use std::time::Duration;
 use api_step::v1::{TransferItem, TransferReport, TransferRequest, TransferredItem};
 use futures_util::stream::StreamExt as _;
 use prost::Message as _;
+use rustix::process::{
+    DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
+};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, watch};
 
+use self::abort::Abort;
+pub use self::abort::POINTS as ABORT_POINTS;
 use crate::Error;
 use crate::access::Access;
 use crate::bucket::Bucket;
@@ -38,6 +44,8 @@ const AT_ONCE: usize = 4;
 const MAX_FILES: usize = 100_000;
 /// Secrets of stores in all, in bytes.
 const MAX_SECRETS: u64 = 8 * 1024 * 1024;
+/// What all may take to end when it is told to: what it takes to withdraw, and some more.
+const LAST: Duration = Duration::from_secs(9);
 /// A store that sends nothing for this long is tried again.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -49,6 +57,8 @@ pub const INPUT_CORRUPT: &str = "INPUT_CORRUPT";
 pub const OUTPUT_NOT_STORED: &str = "OUTPUT_NOT_STORED";
 /// An output is nothing that can be stored.
 pub const OUTPUT_INVALID: &str = "OUTPUT_INVALID";
+/// An output was written to while it was stored.
+pub const OUTPUT_CHANGED: &str = "OUTPUT_CHANGED";
 /// The disk is full.
 pub const DISK_FULL: &str = "DISK_FULL";
 /// It was told to stop.
@@ -98,6 +108,7 @@ struct Shared {
     connector: Connector,
     budget: Semaphore,
     stop: watch::Sender<bool>,
+    abort: Abort,
 }
 
 impl Shared {
@@ -170,9 +181,17 @@ pub fn run(args: &[OsString]) -> ExitCode {
 
 fn transfer(request: &Path, report: &Path) -> io::Result<()> {
     // An agent that is gone has nobody to tell, and the attempt is lost.
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // What signs in comes into this memory, and steps run as the same user.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    let abort = Abort::from_env();
     let request = std::fs::read(request)?;
     let request = TransferRequest::decode(request.as_slice()).map_err(io::Error::other)?;
+    if request.upload {
+        // Except that a store should not keep what was begun.
+        set_parent_process_death_signal(Some(Signal::TERM))?;
+    }
+    abort.point("transfer.started");
     let access = std::fs::read(&request.access_file)?;
     let mut access: Access = serde_json::from_slice(&access).map_err(io::Error::other)?;
     if request.secrets {
@@ -190,21 +209,25 @@ fn transfer(request: &Path, report: &Path) -> io::Result<()> {
         let stop = watch::Sender::new(false);
         let mut terminated =
             tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        let moved = move_all(&request, access, stop.clone());
+        let moved = moved(&request, access, stop.clone(), abort.clone());
         tokio::pin!(moved);
-        loop {
-            tokio::select! {
-                report = &mut moved => return io::Result::Ok(report),
-                _ = terminated.recv() => {
-                    stop.send_replace(true);
-                }
+        tokio::select! {
+            report = &mut moved => return io::Result::Ok(report),
+            _ = terminated.recv() => {
+                stop.send_replace(true);
             }
         }
+        let withdrawn = tokio::time::timeout(LAST, moved).await;
+        withdrawn.map_err(io::Error::from)
     })?;
+    abort.point("transfer.moved");
     written.peak_memory_bytes = peak_memory();
     let temporary = report.with_extension("tmp");
     std::fs::write(&temporary, written.encode_to_vec())?;
-    std::fs::rename(&temporary, report)
+    abort.point("transfer.report_tmp");
+    std::fs::rename(&temporary, report)?;
+    abort.point("transfer.reported");
+    Ok(())
 }
 
 /// Moves everything that a request names.
@@ -213,12 +236,22 @@ pub async fn move_all(
     access: Access,
     stop: watch::Sender<bool>,
 ) -> TransferReport {
+    moved(request, access, stop, Abort::default()).await
+}
+
+async fn moved(
+    request: &TransferRequest,
+    access: Access,
+    stop: watch::Sender<bool>,
+    abort: Abort,
+) -> TransferReport {
     let shared = Shared {
+        connector: Connector::new(&access),
         access,
         namespace: request.namespace.clone(),
-        connector: Connector::default(),
         budget: Semaphore::new(BUDGET),
         stop,
+        abort,
     };
     let moves = request.items.iter().map(|item| async {
         let moved = if request.upload {

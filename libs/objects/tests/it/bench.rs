@@ -19,13 +19,29 @@ async fn program(fixture: &Fixture, request: TransferRequest) -> TransferReport 
     program_with(fixture, request, fixture.access(), "").await
 }
 
-/// Runs the transfer program in a process of its own: this test, told by a variable.
 async fn program_with(
+    fixture: &Fixture,
+    request: TransferRequest,
+    stores: objects::Access,
+    secrets: &str,
+) -> TransferReport {
+    assert!(start(fixture, request, stores, secrets, "").await.success());
+    report(fixture)
+}
+
+/// The report that a program left.
+pub(crate) fn report(fixture: &Fixture) -> TransferReport {
+    TransferReport::decode(std::fs::read(fixture.path("report")).unwrap().as_slice()).unwrap()
+}
+
+/// Runs the transfer program in a process of its own: this test, told by a variable. It dies at a point, if there is one.
+pub(crate) async fn start(
     fixture: &Fixture,
     mut request: TransferRequest,
     stores: objects::Access,
     secrets: &str,
-) -> TransferReport {
+    point: &str,
+) -> std::process::ExitStatus {
     let access = fixture.path("access.json");
     std::fs::write(&access, serde_json::to_vec(&stores).unwrap()).unwrap();
     let input = fixture.write("input", secrets.as_bytes());
@@ -33,17 +49,16 @@ async fn program_with(
     request.access_file = access.display().to_string();
     let (asked, told) = (fixture.path("request"), fixture.path("report"));
     std::fs::write(&asked, request.encode_to_vec()).unwrap();
-    let status = tokio::process::Command::new(std::env::current_exe().unwrap())
+    tokio::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "bench::the_program", "--nocapture"])
         .env("TRANSFER_REQUEST", &asked)
         .env("TRANSFER_REPORT", &told)
+        .env("FLUMINA_ABORT", point)
         .stdin(std::fs::File::open(input).unwrap())
         .stdout(std::process::Stdio::null())
         .status()
         .await
-        .unwrap();
-    assert!(status.success());
-    TransferReport::decode(std::fs::read(&told).unwrap().as_slice()).unwrap()
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

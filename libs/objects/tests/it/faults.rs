@@ -129,6 +129,29 @@ async fn refusals_say_what_was_refused() {
 }
 
 #[tokio::test]
+async fn a_large_file_that_grows_while_it_is_stored_is_withdrawn_and_named() {
+    use std::io::Write as _;
+    let fixture = Fixture::new().await;
+    let from = fixture.write("from", &noise(64 << 20));
+    let grow = async {
+        while !fixture
+            .server
+            .asked()
+            .iter()
+            .any(|asked| asked.contains("partNumber="))
+        {
+            tokio::task::yield_now().await;
+        }
+        let mut file = std::fs::File::options().append(true).open(&from).unwrap();
+        file.write_all(b"more").unwrap();
+    };
+    let (report, ()) = tokio::join!(fixture.upload("s3://data/x", &from), grow);
+    assert_eq!(report.reason, "OUTPUT_CHANGED", "{}", report.message);
+    assert!(report.message.contains("s3://data/x") && report.message.contains("\"model\""));
+    assert!(fixture.stored().is_empty(), "{:?}", fixture.stored());
+}
+
+#[tokio::test]
 async fn a_transfer_that_is_stopped_withdraws_what_it_began() {
     let fixture = Fixture::new().await;
     let from = fixture.write("from", &noise(40 << 20));

@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 
 use crate::fixture::Fixture;
+use crate::recorder::Recorder;
 
 /// Answers every request for `/moved` with a redirect, others with their own path and query.
 fn serve() -> std::net::SocketAddr {
@@ -55,4 +56,25 @@ async fn web_addresses_are_fetched_with_their_query_and_redirects() {
         .await;
     assert_eq!(report.reason, "INPUT_UNAVAILABLE");
     assert!(!report.message.contains("secret"), "{}", report.message);
+}
+
+#[tokio::test]
+async fn an_address_that_is_signed_for_one_get_is_asked_once() {
+    let server = Recorder::start(|method, path| match method {
+        "GET" => (200, String::new(), path.to_owned()),
+        _ => (403, String::new(), String::new()),
+    });
+    let fixture = Fixture::new().await;
+    let to = fixture.path("to/data.csv");
+    let path = "/data.csv?X-Amz-Signature=x";
+    let report = fixture
+        .download(&format!("{}{path}", server.endpoint()), &to)
+        .await;
+    assert_eq!(report.reason, "", "{}", report.message);
+    assert_eq!(std::fs::read_to_string(&to).unwrap(), path);
+    let asked = server.asked();
+    assert!(
+        asked.len() == 1 && asked[0].starts_with("GET "),
+        "{asked:?}"
+    );
 }

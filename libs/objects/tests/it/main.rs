@@ -4,8 +4,10 @@
 
 extern crate flumina_objects as objects;
 
+mod azure;
 mod bench;
 mod credentials;
+mod deaths;
 mod faults;
 mod fixture;
 mod http;
