@@ -303,13 +303,12 @@ mod tests {
             let file = File::options().write(true).open(path).unwrap();
             file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
         };
-        let cases: [(&str, fn(&Path)); 3] = [
-            ("grown", append),
-            ("shorter", shorten),
-            ("written", rewrite),
-        ];
-        for (said, change) in cases {
-            let failed = stored(change).unwrap_err();
+        for (said, failed) in [
+            ("grown", stored(append)),
+            ("shorter", stored(shorten)),
+            ("written", stored(rewrite)),
+        ] {
+            let failed = failed.unwrap_err();
             assert_eq!(failed.reason, OUTPUT_CHANGED);
             let message = failed.message;
             assert!(
