@@ -182,7 +182,8 @@ pub(crate) struct Page {
     #[arg(long, default_value = "created_at desc", value_name = "FIELD")]
     pub(crate) sort_by: String,
     /// A filter as JSON: {"predicates":[{"operation":"EQUALS","key":"name","string_value":"x"}]}; of runs also
-    /// `state = FAILED AND tag.team = x AND param.lr > 0.1 AND metric.accuracy > 0.9`
+    /// `state = FAILED AND tag.team = x AND param.lr > 0.1 AND metric.accuracy > 0.9`; names and values with spaces stand
+    /// in quotes: `tag."my team" = "a b"`
     #[arg(
         long,
         default_value = "",

@@ -89,10 +89,8 @@ pub fn parse_run_filter(text: &str) -> Result<Vec<Condition>, String> {
 }
 
 fn condition(text: &str) -> Result<(Condition, &str), String> {
-    let end = text
-        .find(|c: char| c.is_whitespace() || "=!<>:".contains(c))
-        .unwrap_or(text.len());
-    let (key, rest) = text.split_at(end);
+    let (key, rest) = subject(text)?;
+    let written = &text[..text.len() - rest.len()];
     let rest = rest.trim_start();
     let operators = [
         ("!=", Some(Compare::NotEqual)),
@@ -107,16 +105,38 @@ fn condition(text: &str) -> Result<(Condition, &str), String> {
     let Some((sign, compare)) = operator else {
         return Err(format!(
             "\"{}\" needs an operator: = != < <= > >= or : (contains), and a value",
-            clip(key)
+            clip(written)
         ));
     };
     let (value, quoted, after) = value(rest[sign.len()..].trim_start())?;
     if value.is_empty() && !quoted {
-        return Err(format!("\"{}\" needs a value after {sign}", clip(key)));
+        return Err(format!("\"{}\" needs a value after {sign}", clip(written)));
     }
-    let key = self::key(key)?;
     let test = test(&key, *compare, value, quoted)?;
     Ok((Condition { key, test }, after))
+}
+
+/// What a condition looks at: `state`, `tag.team` or `tag."my team"`.
+fn subject(text: &str) -> Result<(RunKey, &str), String> {
+    for (kind, prefix) in [("t", "tag."), ("p", "param."), ("m", "metric.")] {
+        let quoted = text.strip_prefix(prefix);
+        if let Some(rest) = quoted.filter(|rest| rest.starts_with(['"', '\''])) {
+            let (name, _, rest) = value(rest)?;
+            return Ok((fact(kind, &name)?, rest));
+        }
+    }
+    let end = text
+        .find(|c: char| c.is_whitespace() || "=!<>:".contains(c))
+        .unwrap_or(text.len());
+    let (word, rest) = text.split_at(end);
+    Ok((key(word)?, rest))
+}
+
+fn fact(kind: &'static str, name: &str) -> Result<RunKey, String> {
+    match name {
+        "" => Err("a name is missing after the dot, as in tag.team".to_owned()),
+        name => Ok(RunKey::Fact(kind, name.to_owned())),
+    }
 }
 
 /// A word, or a text in quotes in which `\` takes the next character as it is.
@@ -141,10 +161,6 @@ fn value(text: &str) -> Result<(String, bool, &str), String> {
 }
 
 fn key(name: &str) -> Result<RunKey, String> {
-    let fact = |kind, name: &str| match name {
-        "" => Err("a name is missing after the dot, as in tag.team".to_owned()),
-        name => Ok(RunKey::Fact(kind, name.to_owned())),
-    };
     match name {
         "state" => Ok(RunKey::Text("runs.status")),
         "name" => Ok(RunKey::Text("runs.display_name")),
@@ -294,6 +310,20 @@ mod tests {
             read("archived = true")[0].test,
             RunTest::Text(Compare::Equal, "ARCHIVED".to_owned())
         );
+        let quoted = read("metric.\"top 5 = \\\"best\\\"\">0.5 AND tag.'my team' = \"a b\"");
+        assert_eq!(
+            quoted[0].key,
+            RunKey::Fact("m", "top 5 = \"best\"".to_owned())
+        );
+        assert_eq!(quoted[1].key, RunKey::Fact("t", "my team".to_owned()));
+        assert_eq!(
+            read("tag.\"a.b\" = x")[0].key,
+            RunKey::Fact("t", "a.b".to_owned())
+        );
+        assert_eq!(
+            read("tag.it's = x")[0].key,
+            RunKey::Fact("t", "it's".to_owned())
+        );
         // A word may hold any sign after the first.
         assert_eq!(
             read("tag.url=http://x?a=b")[0].test,
@@ -310,6 +340,11 @@ mod tests {
             ("state = lost", "PENDING"),
             ("state > FAILED", "="),
             ("tag. = x", "name is missing"),
+            ("tag.\"\" = x", "name is missing"),
+            ("tag.\"a = x", "not closed"),
+            ("tag.\"a b\"", "operator"),
+            ("tag.\"a\"b = x", "operator"),
+            ("\"my name\" = x", "is not one of"),
             ("metric.acc = high", "number"),
             ("metric.acc : 3", "number"),
             ("tag.a > x", "number"),

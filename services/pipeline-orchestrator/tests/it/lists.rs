@@ -9,14 +9,19 @@ use tonic::Code;
 use crate::support::{Server, object, program, server, servers};
 
 impl Server {
-    fn lists(&self) -> RunListServiceClient<Channel> {
+    pub(crate) fn lists(&self) -> RunListServiceClient<Channel> {
         let channel = self
             .switchboard
             .channel("flumina.pipelines.v1.RunListService");
         RunListServiceClient::new(channel)
     }
 
-    async fn submit(&self, name: &str, rows: i64, tags: &[(&str, &str)]) -> own::RunSummary {
+    pub(crate) async fn submit(
+        &self,
+        name: &str,
+        rows: i64,
+        tags: &[(&str, &str)],
+    ) -> own::RunSummary {
         let request = submission(name, &program(), rows, tags);
         self.lists().submit_run(request).await.unwrap().into_inner()
     }
@@ -56,7 +61,9 @@ async fn runs_are_found_by_what_people_know_of_them() {
         server.hand.advance(std::time::Duration::from_secs(1));
         server.submit("two", 2, &[("team", "vision")]).await;
         server.hand.advance(std::time::Duration::from_secs(1));
-        server.submit("three", 30, &[("team", "speech")]).await;
+        server
+            .submit("three", 30, &[("team", "speech"), ("my team", "a b")])
+            .await;
         server.wait_for_active(3).await;
         let probe = async || {
             let found = server.found("param.text = hi").await;
@@ -73,7 +80,9 @@ async fn runs_are_found_by_what_people_know_of_them() {
             ("tag.team = vision", &["two", "one"]),
             ("tag.team = vision AND param.rows >= 2", &["two"]),
             ("tag.team != vision", &["three"]),
-            ("tag.trial = 7", &["one"]),
+            ("tag.\"trial\" = 7", &["one"]),
+            ("tag.\"my team\" = \"a b\"", &["three"]),
+            ("tag.\"my team\" != \"a b\"", &["two", "one"]),
             ("tag.trial != 7", &["three", "two"]),
             ("tag.team : SPEE", &["three"]),
             ("param.rows > 1 AND param.rows < 30", &["two"]),
