@@ -180,6 +180,32 @@ pub(crate) async fn list(
     conn.fetch_all(statement, args).await
 }
 
+/// Those of the runs that fulfil the conditions, in no order.
+pub(crate) async fn among(
+    conn: &mut Conn,
+    conditions: &[Condition],
+    ids: &[RunId],
+) -> Result<Vec<RunRecord>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (statement, args) = among_statement(conditions, ids);
+    conn.fetch_all(statement, args).await
+}
+
+pub(crate) fn among_statement(conditions: &[Condition], ids: &[RunId]) -> (Sql, Vec<Value>) {
+    let mut builder = Builder::new("SELECT ");
+    builder.push(text::RUN_COLUMNS);
+    builder.push(" FROM runs WHERE runs.id IN (");
+    builder.bind_list(ids.iter().copied()).push(")");
+    builder.push(" AND NOT runs.deleting");
+    for condition in conditions {
+        builder.push(" AND ");
+        fulfils(&mut builder, false, condition);
+    }
+    builder.finish()
+}
+
 pub(crate) fn list_statement(
     conditions: &[Condition],
     before: Option<&(i64, String)>,
@@ -206,9 +232,6 @@ pub(crate) fn list_statement(
     for (index, condition) in conditions.iter().enumerate() {
         builder.push(" AND ");
         match &condition.key {
-            RunKey::Text(column) | RunKey::Time(column) => {
-                self::test(&mut builder, column, column, &condition.test);
-            }
             RunKey::Fact(kind, name) if leader == Some(index) => {
                 builder.push("leader.kind = ").bind(*kind);
                 builder.push(" AND leader.name = ").bind(name.as_str());
@@ -220,18 +243,7 @@ pub(crate) fn list_statement(
                     &condition.test,
                 );
             }
-            RunKey::Fact(kind, name) => {
-                let (test, negated) = positive(&condition.test);
-                builder.push(if negated { "NOT EXISTS (" } else { "EXISTS (" });
-                builder.push("SELECT 1 FROM run_facts AS f WHERE f.run_id = runs.id AND f.kind = ");
-                builder
-                    .bind(*kind)
-                    .push(" AND f.name = ")
-                    .bind(name.as_str());
-                builder.push(" AND ");
-                self::test(&mut builder, "f.content", "f.number", &test);
-                builder.push(")");
-            }
+            _ => fulfils(&mut builder, leader.is_some(), condition),
         }
     }
     if let Some((at, before)) = before {
@@ -250,6 +262,38 @@ pub(crate) fn list_statement(
         .push(id);
     builder.push(" DESC LIMIT ").bind(limit);
     builder.finish()
+}
+
+/// A condition on a run; with a leading fact, on the run of that fact.
+fn fulfils(builder: &mut Builder, led: bool, condition: &Condition) {
+    let (kind, name) = match &condition.key {
+        RunKey::Text(column) | RunKey::Time(column) => {
+            return test(builder, column, column, &condition.test);
+        }
+        RunKey::Fact(kind, name) => (*kind, name.as_str()),
+    };
+    let (test, negated) = positive(&condition.test);
+    builder.push(if negated { "NOT EXISTS (" } else { "EXISTS (" });
+    builder.push("SELECT 1 FROM run_facts AS f");
+    if led {
+        // Beside the leading fact, in an index of the same order that holds all that is asked: neither the row of the
+        // fact nor that of the run is read for those that do not fulfil it. SQLite would take the primary key.
+        match &test {
+            RunTest::Number(..) => builder.push_pair(" INDEXED BY run_facts_number", ""),
+            RunTest::Text(Compare::Equal, _) => {
+                builder.push_pair(" INDEXED BY run_facts_content", "")
+            }
+            RunTest::Text(..) | RunTest::Contains(_) | RunTest::Time(..) => builder,
+        };
+        builder.push(" WHERE f.run_id = leader.run_id AND f.created_at = leader.created_at");
+    } else {
+        builder.push(" WHERE f.run_id = runs.id");
+    }
+    builder.push(" AND f.kind = ").bind(kind);
+    builder.push(" AND f.name = ").bind(name).push(" AND ");
+    self::test(builder, "f.content", "f.number", &test);
+    // Else SQLite makes a join of it, and reads the run's row first.
+    builder.push(if led { ") IS TRUE" } else { ")" });
 }
 
 /// The condition that finds the fewest runs, as far as can be said without looking.

@@ -166,6 +166,34 @@ async fn runs_are_found_through_indexes() {
     }
 }
 
+/// What else is asked of a run that was found by a fact is read from an index too, and before the run's own row.
+#[tokio::test]
+async fn several_facts_are_read_side_by_side() {
+    let [sqlite, _] = both().await;
+    for (filter, beside) in [
+        ("metric.accuracy > 0.9 AND tag.team = a", "run_facts_number"),
+        (
+            "metric.accuracy > 0.9 AND metric.loss != 1",
+            "run_facts_number",
+        ),
+        ("tag.team = a AND tag.trial != 7", "run_facts_number"),
+        ("tag.team = a AND param.name = x", "run_facts_content"),
+    ] {
+        let conditions = parse_run_filter(filter).unwrap();
+        let plan = explain(&sqlite.db, facts::list_statement(&conditions, None, 50)).await;
+        let index = format!("SEARCH f USING COVERING INDEX {beside} (kind=? AND name=? AND c");
+        let (before, _) = plan.split_once("SEARCH runs").unwrap();
+        assert!(before.contains(&index), "{filter}: {plan}");
+    }
+    let ids = [ids::RunId::derived("a"), ids::RunId::derived("b")];
+    let conditions = parse_run_filter("archived = false AND tag.team = a").unwrap();
+    let plan = explain(&sqlite.db, facts::among_statement(&conditions, &ids)).await;
+    assert!(
+        plan.contains("SEARCH runs USING INDEX sqlite_autoindex_runs_1 (id=?)"),
+        "{plan}"
+    );
+}
+
 async fn explain(db: &Db, (statement, args): (Sql, Vec<Value>)) -> String {
     let plan: Vec<Detail> = db.fetch_all(statement.explained(), args).await.unwrap();
     plan.into_iter()
