@@ -71,7 +71,7 @@ impl App {
         call: Call<()>,
         id: ExperimentId,
     ) -> Result<Reply<()>, Error> {
-        let archive = self.mutate(call, move |conn| {
+        let archive = self.mutate_listed(call, None, move |conn| {
             Box::pin(async move {
                 if !experiments::set_storage(conn, id, StorageState::Archived).await? {
                     return Err(Error::not_found(KIND, id));

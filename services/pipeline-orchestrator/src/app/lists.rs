@@ -57,6 +57,21 @@ impl App {
         read.await
     }
 
+    /// Returns those of the runs that fulfil the conditions.
+    pub async fn find_among(
+        &self,
+        conditions: Vec<Condition>,
+        ids: Vec<RunId>,
+    ) -> Result<Vec<Listed>, Error> {
+        let read = self.read(move |conn| {
+            Box::pin(async move {
+                let found = facts::among(conn, &conditions, &ids).await?;
+                with_facts(conn, found).await
+            })
+        });
+        read.await
+    }
+
     /// Sets and removes tags of a run.
     pub async fn tag_run(
         &self,
@@ -71,7 +86,7 @@ impl App {
             faults.add("remove", format!("must not have more than {TAGS} entries"));
         }
         faults.into_result(())?;
-        let tag = self.mutate(call, move |conn| {
+        let tag = self.mutate_listed(call, Some(id), move |conn| {
             Box::pin(async move {
                 let record = visible(conn, id).await?;
                 for name in &remove {

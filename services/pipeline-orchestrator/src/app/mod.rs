@@ -145,11 +145,40 @@ impl App {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut Conn) -> BoxFuture<'c, Result<T, Error>> + Send + 'static,
     {
+        self.mutate_then(call, move |engine| engine.wake(run_id), run)
+            .await
+    }
+
+    /// The same for what only lists show, of one run or of any number of them.
+    async fn mutate_listed<T, F>(
+        &self,
+        call: Call<T>,
+        run_id: Option<RunId>,
+        run: F,
+    ) -> Result<Reply<T>, Error>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut Conn) -> BoxFuture<'c, Result<T, Error>> + Send + 'static,
+    {
+        self.mutate_then(call, move |engine| engine.relisted(run_id), run)
+            .await
+    }
+
+    async fn mutate_then<T, F>(
+        &self,
+        call: Call<T>,
+        then: impl FnOnce(&dyn Wake) + Send + 'static,
+        run: F,
+    ) -> Result<Reply<T>, Error>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut Conn) -> BoxFuture<'c, Result<T, Error>> + Send + 'static,
+    {
         let app = self.clone();
         let whole = async move {
             let reply = app.mutate(call, run).await?;
             runtime::abort_point("orchestrator.call.committed");
-            app.0.engine.wake(run_id);
+            then(app.0.engine.as_ref());
             Ok(reply)
         };
         self.0.supervisor.run_to_end(whole).await

@@ -317,7 +317,7 @@ impl App {
 
     /// Puts a run away.
     pub async fn archive_run(&self, call: Call<()>, id: RunId) -> Result<Reply<()>, Error> {
-        let archive = self.mutate(call, move |conn| {
+        let archive = self.mutate_listed(call, Some(id), move |conn| {
             Box::pin(async move {
                 match runs::set_storage(conn, id, StorageState::Archived).await? {
                     true => Ok(()),
@@ -330,7 +330,7 @@ impl App {
 
     /// Takes a run back, unless its experiment is put away.
     pub async fn unarchive_run(&self, call: Call<()>, id: RunId) -> Result<Reply<()>, Error> {
-        let unarchive = self.mutate(call, move |conn| {
+        let unarchive = self.mutate_listed(call, Some(id), move |conn| {
             Box::pin(async move {
                 let record = runs::visible(conn, id).await?;
                 let record = record.ok_or_else(|| Error::not_found(KIND, id))?;

@@ -21,7 +21,7 @@ use super::actor::{self, Message};
 use super::cache::Waiters;
 use super::launch;
 use super::numbers::Numbers;
-use super::watchers::Watchers;
+use super::watchers::{Relisted, Watchers};
 use crate::store::{runs, sequences};
 
 /// The pause after the runner could not be watched, at first and at most.
@@ -133,6 +133,16 @@ impl RunEngine {
         self.0.watchers.subscribe(run)
     }
 
+    /// Changes of lists of runs from now on.
+    pub(crate) fn subscribe_lists(&self) -> tokio::sync::broadcast::Receiver<Relisted> {
+        self.0.watchers.subscribe_lists()
+    }
+
+    /// How many look at lists of runs.
+    pub(crate) fn list_readers(&self) -> usize {
+        self.0.watchers.list_readers()
+    }
+
     /// A client of the runner.
     pub(crate) fn workloads(&self) -> WorkloadServiceClient<rpc::Channel> {
         self.0.workloads()
@@ -186,7 +196,14 @@ impl RunEngine {
 
 impl Wake for RunEngine {
     fn wake(&self, run: RunId) {
+        self.0.watchers.relisted(Relisted::Run(run));
         self.wake_run(run);
+    }
+
+    fn relisted(&self, run: Option<RunId>) {
+        self.0
+            .watchers
+            .relisted(run.map_or(Relisted::Many, Relisted::Run));
     }
 }
 

@@ -14,3 +14,4 @@ mod recurring;
 mod runs;
 mod support;
 mod v1;
+mod watched_lists;

@@ -4697,7 +4697,7 @@ pub struct SubmitRunRequest {
 pub struct ListRunsRequest {
     /// Conditions joined by AND: `state = FAILED AND tag.team = "vision" AND metric.accuracy > 0.9`. Keys: state, name, pipeline,
     /// pipeline_id, experiment_id, schedule_id, archived, created_at, finished_at, tag.KEY, param.NAME, metric.NAME. Operators: = != < <=
-    /// > >= and `:` (contains).
+    /// > >= and `:` (contains). A name with spaces or operators in it stands in quotes: `metric."top 5" > 0.9`.
     #[prost(string, tag = "1")]
     pub filter: ::prost::alloc::string::String,
     /// How many at most; 0 for 50, at most 1000.
@@ -4715,6 +4715,33 @@ pub struct ListRunsResponse {
     pub runs: ::prost::alloc::vec::Vec<RunSummary>,
     /// The token of the next page; empty on the last.
     #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// Selects runs to watch.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchRunsRequest {
+    /// Conditions, as ListRunsRequest takes them.
+    #[prost(string, tag = "1")]
+    pub filter: ::prost::alloc::string::String,
+    /// How many runs the first page has at most; 0 for 50, at most 1000.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+}
+/// A list as it is, or what changed in it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchRunsResponse {
+    /// Whether `runs` is the whole first page, which takes the place of everything that was told before. The first message is
+    /// one, and so is the next after a reader fell behind.
+    #[prost(bool, tag = "1")]
+    pub whole: bool,
+    /// The first page, newest first; or the runs of the list that are new or changed, wherever in it they are.
+    #[prost(message, repeated, tag = "2")]
+    pub runs: ::prost::alloc::vec::Vec<RunSummary>,
+    /// The ids of runs that changed and are not in the list: they were deleted, or no longer fulfil the filter.
+    #[prost(string, repeated, tag = "3")]
+    pub gone: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// With `whole`, the token with which ListRuns goes on after the page; empty when there is no more.
+    #[prost(string, tag = "4")]
     pub next_page_token: ::prost::alloc::string::String,
 }
 /// Changes of the tags of a run.
@@ -4952,6 +4979,34 @@ pub mod run_list_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// The first page of a list, and then the runs that change, for as long as somebody listens. Changes that come close
+        /// together are told together, so a reader sees states and not every step to them.
+        pub async fn watch_runs(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchRunsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WatchRunsResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flumina.pipelines.v1.RunListService/WatchRuns",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("flumina.pipelines.v1.RunListService", "WatchRuns"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Changes tags of a run.
         pub async fn tag_run(
             &mut self,
@@ -5031,6 +5086,18 @@ pub mod run_list_service_server {
             tonic::Response<super::ListRunsResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the WatchRuns method.
+        type WatchRunsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::WatchRunsResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The first page of a list, and then the runs that change, for as long as somebody listens. Changes that come close
+        /// together are told together, so a reader sees states and not every step to them.
+        async fn watch_runs(
+            &self,
+            request: tonic::Request<super::WatchRunsRequest>,
+        ) -> std::result::Result<tonic::Response<Self::WatchRunsStream>, tonic::Status>;
         /// Changes tags of a run.
         async fn tag_run(
             &self,
@@ -5208,6 +5275,52 @@ pub mod run_list_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flumina.pipelines.v1.RunListService/WatchRuns" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchRunsSvc<T: RunListService>(pub Arc<T>);
+                    impl<
+                        T: RunListService,
+                    > tonic::server::ServerStreamingService<super::WatchRunsRequest>
+                    for WatchRunsSvc<T> {
+                        type Response = super::WatchRunsResponse;
+                        type ResponseStream = T::WatchRunsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchRunsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RunListService>::watch_runs(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchRunsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

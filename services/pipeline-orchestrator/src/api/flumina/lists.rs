@@ -10,13 +10,13 @@ use ids::RunId;
 use tonic::{Request, Response, Status};
 
 use super::schedule_requests::{experiment, object, source};
-use super::{Flumina, keys, render};
+use super::{Flumina, Streaming, keys, render, status, watch_list};
 use crate::api::call::answer;
 use crate::api::parse;
-use crate::app::{Listed, NewRun, RunDetails};
+use crate::app::{App, Listed, NewRun, RunDetails};
 use crate::domain::compare::{Aspect, Difference};
 use crate::domain::violation::{DESCRIPTION, LINE, RUN_NAME, Violations};
-use crate::domain::{Source, StorageState, parse_run_filter};
+use crate::domain::{Condition, Source, StorageState, parse_run_filter};
 use crate::error::{Error, SERVICE};
 use crate::store::Facts;
 
@@ -62,36 +62,20 @@ impl Flumina {
     }
 
     async fn find(&self, request: own::ListRunsRequest) -> Result<own::ListRunsResponse, Error> {
-        let page = |error: aip::page::Error| match error {
-            aip::page::Error::NegativeSize(_) => Error::field("page_size", error.to_string()),
-            aip::page::Error::Foreign | aip::page::Error::OtherQuery => {
-                Error::PageToken("page_token is not one that this list returned for this filter")
-            }
-        };
-        let conditions =
-            parse_run_filter(&request.filter).map_err(|message| Error::field("filter", message))?;
-        let query = format!("runs where {}", request.filter.trim());
-        let size = aip::page::size(request.page_size).map_err(page)?;
-        let key = aip::page::decode(&query, &request.page_token).map_err(page)?;
+        let list = List::parse(&request.filter, request.page_size)?;
+        let key = aip::page::decode(&list.query, &request.page_token).map_err(page_error)?;
         let before = match key.as_deref() {
             None => None,
             Some([at, id]) if !id.contains('\0') => match at.parse() {
                 Ok(at) => Some((at, id.clone())),
-                Err(_) => return Err(page(aip::page::Error::Foreign)),
+                Err(_) => return Err(page_error(aip::page::Error::Foreign)),
             },
-            Some(_) => return Err(page(aip::page::Error::Foreign)),
+            Some(_) => return Err(page_error(aip::page::Error::Foreign)),
         };
-        let mut found = self.app.find_runs(conditions, before, size + 1).await?;
-        let more = found.len() > size as usize;
-        found.truncate(size as usize);
-        let next = found.last().filter(|_| more).map(|last| {
-            let run = &last.record.run;
-            let at = run.created_at.as_micros().to_string();
-            aip::page::encode(&query, &[&at, &run.id.to_string()])
-        });
+        let (runs, next_page_token) = list.page(&self.app, before).await?;
         Ok(own::ListRunsResponse {
-            runs: found.iter().map(summary).collect(),
-            next_page_token: next.unwrap_or_default(),
+            runs,
+            next_page_token,
         })
     }
 
@@ -124,6 +108,56 @@ impl Flumina {
     }
 }
 
+/// A list that somebody asks for.
+pub(super) struct List {
+    pub(super) conditions: Vec<Condition>,
+    /// What its page tokens are for.
+    query: String,
+    size: u32,
+}
+
+impl List {
+    pub(super) fn parse(filter: &str, size: i32) -> Result<Self, Error> {
+        let conditions =
+            parse_run_filter(filter).map_err(|message| Error::field("filter", message))?;
+        Ok(Self {
+            conditions,
+            query: format!("runs where {}", filter.trim()),
+            size: aip::page::size(size).map_err(page_error)?,
+        })
+    }
+
+    /// A page, from the beginning or before a place, and the token of the next.
+    pub(super) async fn page(
+        &self,
+        app: &App,
+        before: Option<(i64, String)>,
+    ) -> Result<(Vec<own::RunSummary>, String), Error> {
+        let conditions = self.conditions.clone();
+        let mut found = app.find_runs(conditions, before, self.size + 1).await?;
+        let more = found.len() > self.size as usize;
+        found.truncate(self.size as usize);
+        let next = found.last().filter(|_| more).map(|last| {
+            let run = &last.record.run;
+            let at = run.created_at.as_micros().to_string();
+            aip::page::encode(&self.query, &[&at, &run.id.to_string()])
+        });
+        Ok((
+            found.iter().map(summary).collect(),
+            next.unwrap_or_default(),
+        ))
+    }
+}
+
+fn page_error(error: aip::page::Error) -> Error {
+    match error {
+        aip::page::Error::NegativeSize(_) => Error::field("page_size", error.to_string()),
+        aip::page::Error::Foreign | aip::page::Error::OtherQuery => {
+            Error::PageToken("page_token is not one that this list returned for this filter")
+        }
+    }
+}
+
 /// A run that was just created; its tags are in the request.
 fn submitted(details: &RunDetails) -> own::RunSummary {
     let facts = Facts::default();
@@ -133,7 +167,7 @@ fn submitted(details: &RunDetails) -> own::RunSummary {
     })
 }
 
-fn summary(listed: &Listed) -> own::RunSummary {
+pub(super) fn summary(listed: &Listed) -> own::RunSummary {
     let record = &listed.record;
     let run = &record.run;
     let facts = &listed.facts;
@@ -212,6 +246,19 @@ impl RunListService for Flumina {
         request: Request<own::ListRunsRequest>,
     ) -> Result<Response<own::ListRunsResponse>, Status> {
         aip::unary(SERVICE, self.find(request.into_inner()).await)
+    }
+
+    type WatchRunsStream = Streaming<own::WatchRunsResponse>;
+
+    async fn watch_runs(
+        &self,
+        request: Request<own::WatchRunsRequest>,
+    ) -> Result<Response<Self::WatchRunsStream>, Status> {
+        let request = request.into_inner();
+        let list = List::parse(&request.filter, request.page_size);
+        let list = list.map_err(|error| status(&error))?;
+        let stream = watch_list::stream(self.app.clone(), self.engine.clone(), list);
+        Ok(Response::new(Box::pin(stream)))
     }
 
     async fn tag_run(

@@ -12,6 +12,7 @@ mod schedule_requests;
 mod schedules;
 mod specs;
 mod watch;
+mod watch_list;
 
 use std::pin::Pin;
 

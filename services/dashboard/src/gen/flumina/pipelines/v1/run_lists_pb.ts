@@ -17,7 +17,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file flumina/pipelines/v1/run_lists.proto.
  */
 export const file_flumina_pipelines_v1_run_lists: GenFile = /*@__PURE__*/
-  fileDesc("CiRmbHVtaW5hL3BpcGVsaW5lcy92MS9ydW5fbGlzdHMucHJvdG8SFGZsdW1pbmEucGlwZWxpbmVzLnYxIuMGCgpSdW5TdW1tYXJ5Eg4KBnJ1bl9pZBgBIAEoCRIUCgxkaXNwbGF5X25hbWUYAiABKAkSFQoNZXhwZXJpbWVudF9pZBgDIAEoCRIVCg1waXBlbGluZV9uYW1lGAQgASgJEhMKC3BpcGVsaW5lX2lkGAUgASgJEhsKE3BpcGVsaW5lX3ZlcnNpb25faWQYBiABKAkSKgoFc3RhdGUYByABKA4yGy5mbHVtaW5hLnBpcGVsaW5lcy52MS5TdGF0ZRIOCgZyZWFzb24YCCABKAkSDwoHbWVzc2FnZRgJIAEoCRIuCgpjcmVhdGVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxzY2hlZHVsZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2ZpbmlzaGVkX2F0GAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgtzY2hlZHVsZV9pZBgNIAEoCRI4CgR0YWdzGA4gAygLMiouZmx1bWluYS5waXBlbGluZXMudjEuUnVuU3VtbWFyeS5UYWdzRW50cnkSRAoKcGFyYW1ldGVycxgPIAMoCzIwLmZsdW1pbmEucGlwZWxpbmVzLnYxLlJ1blN1bW1hcnkuUGFyYW1ldGVyc0VudHJ5Ej4KB21ldHJpY3MYECADKAsyLS5mbHVtaW5hLnBpcGVsaW5lcy52MS5SdW5TdW1tYXJ5Lk1ldHJpY3NFbnRyeRJFCgt0YXNrX2NvdW50cxgRIAMoCzIwLmZsdW1pbmEucGlwZWxpbmVzLnYxLlJ1blN1bW1hcnkuVGFza0NvdW50c0VudHJ5EhAKCGFyY2hpdmVkGBIgASgIGisKCVRhZ3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGjEKD1BhcmFtZXRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBGjEKD1Rhc2tDb3VudHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIuMCChBTdWJtaXRSdW5SZXF1ZXN0EhQKDGRpc3BsYXlfbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRIVCg1leHBlcmltZW50X2lkGAMgASgJEi8KBnNvdXJjZRgEIAEoCzIfLmZsdW1pbmEucGlwZWxpbmVzLnYxLlJ1blNvdXJjZRIrCgpwYXJhbWV0ZXJzGAUgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIVCg1waXBlbGluZV9yb290GAYgASgJEhcKD3NlcnZpY2VfYWNjb3VudBgHIAEoCRI+CgR0YWdzGAggAygLMjAuZmx1bWluYS5waXBlbGluZXMudjEuU3VibWl0UnVuUmVxdWVzdC5UYWdzRW50cnkSEgoKcmVxdWVzdF9pZBgJIAEoCRorCglUYWdzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJICg9MaXN0UnVuc1JlcXVlc3QSDgoGZmlsdGVyGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJIlsKEExpc3RSdW5zUmVzcG9uc2USLgoEcnVucxgBIAMoCzIgLmZsdW1pbmEucGlwZWxpbmVzLnYxLlJ1blN1bW1hcnkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqoBCg1UYWdSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRI5CgNzZXQYAiADKAsyLC5mbHVtaW5hLnBpcGVsaW5lcy52MS5UYWdSdW5SZXF1ZXN0LlNldEVudHJ5Eg4KBnJlbW92ZRgDIAMoCRISCgpyZXF1ZXN0X2lkGAQgASgJGioKCFNldEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiJQoSQ29tcGFyZVJ1bnNSZXF1ZXN0Eg8KB3J1bl9pZHMYASADKAkijwEKE0NvbXBhcmVSdW5zUmVzcG9uc2USLgoEcnVucxgBIAMoCzIgLmZsdW1pbmEucGlwZWxpbmVzLnYxLlJ1blN1bW1hcnkSNQoLZGlmZmVyZW5jZXMYAiADKAsyIC5mbHVtaW5hLnBpcGVsaW5lcy52MS5EaWZmZXJlbmNlEhEKCXRydW5jYXRlZBgDIAEoCCKEAQoKRGlmZmVyZW5jZRIyCgRraW5kGAEgASgOMiQuZmx1bWluYS5waXBlbGluZXMudjEuRGlmZmVyZW5jZUtpbmQSDAoEbmFtZRgCIAEoCRI0CgZ2YWx1ZXMYAyADKAsyJC5mbHVtaW5hLnBpcGVsaW5lcy52MS5EaWZmZXJlbnRWYWx1ZSIvCg5EaWZmZXJlbnRWYWx1ZRIPCgdwcmVzZW50GAEgASgIEgwKBHRleHQYAiABKAkqYAoORGlmZmVyZW5jZUtpbmQSHwobRElGRkVSRU5DRV9LSU5EX1VOU1BFQ0lGSUVEEAASDQoJUEFSQU1FVEVSEAESCgoGTUVUUklDEAISCAoEQ09ERRADEggKBFNQRUMQBDK6BAoOUnVuTGlzdFNlcnZpY2USgQEKCVN1Ym1pdFJ1bhImLmZsdW1pbmEucGlwZWxpbmVzLnYxLlN1Ym1pdFJ1blJlcXVlc3QaIC5mbHVtaW5hLnBpcGVsaW5lcy52MS5SdW5TdW1tYXJ5IiqC0+STAiQiHy9hcGlzL2ZsdW1pbmEucGlwZWxpbmVzL3YxL3J1bnM6ASoSggEKCExpc3RSdW5zEiUuZmx1bWluYS5waXBlbGluZXMudjEuTGlzdFJ1bnNSZXF1ZXN0GiYuZmx1bWluYS5waXBlbGluZXMudjEuTGlzdFJ1bnNSZXNwb25zZSIngtPkkwIhEh8vYXBpcy9mbHVtaW5hLnBpcGVsaW5lcy92MS9ydW5zEogBCgZUYWdSdW4SIy5mbHVtaW5hLnBpcGVsaW5lcy52MS5UYWdSdW5SZXF1ZXN0GiAuZmx1bWluYS5waXBlbGluZXMudjEuUnVuU3VtbWFyeSI3gtPkkwIxIiwvYXBpcy9mbHVtaW5hLnBpcGVsaW5lcy92MS9ydW5zL3tydW5faWR9OnRhZzoBKhKTAQoLQ29tcGFyZVJ1bnMSKC5mbHVtaW5hLnBpcGVsaW5lcy52MS5Db21wYXJlUnVuc1JlcXVlc3QaKS5mbHVtaW5hLnBpcGVsaW5lcy52MS5Db21wYXJlUnVuc1Jlc3BvbnNlIi+C0+STAikSJy9hcGlzL2ZsdW1pbmEucGlwZWxpbmVzL3YxL3J1bnM6Y29tcGFyZWIGcHJvdG8z", [file_flumina_pipelines_v1_pipelines, file_flumina_pipelines_v1_schedules, file_google_api_annotations, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("CiRmbHVtaW5hL3BpcGVsaW5lcy92MS9ydW5fbGlzdHMucHJvdG8SFGZsdW1pbmEucGlwZWxpbmVzLnYxIuMGCgpSdW5TdW1tYXJ5Eg4KBnJ1bl9pZBgBIAEoCRIUCgxkaXNwbGF5X25hbWUYAiABKAkSFQoNZXhwZXJpbWVudF9pZBgDIAEoCRIVCg1waXBlbGluZV9uYW1lGAQgASgJEhMKC3BpcGVsaW5lX2lkGAUgASgJEhsKE3BpcGVsaW5lX3ZlcnNpb25faWQYBiABKAkSKgoFc3RhdGUYByABKA4yGy5mbHVtaW5hLnBpcGVsaW5lcy52MS5TdGF0ZRIOCgZyZWFzb24YCCABKAkSDwoHbWVzc2FnZRgJIAEoCRIuCgpjcmVhdGVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxzY2hlZHVsZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2ZpbmlzaGVkX2F0GAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgtzY2hlZHVsZV9pZBgNIAEoCRI4CgR0YWdzGA4gAygLMiouZmx1bWluYS5waXBlbGluZXMudjEuUnVuU3VtbWFyeS5UYWdzRW50cnkSRAoKcGFyYW1ldGVycxgPIAMoCzIwLmZsdW1pbmEucGlwZWxpbmVzLnYxLlJ1blN1bW1hcnkuUGFyYW1ldGVyc0VudHJ5Ej4KB21ldHJpY3MYECADKAsyLS5mbHVtaW5hLnBpcGVsaW5lcy52MS5SdW5TdW1tYXJ5Lk1ldHJpY3NFbnRyeRJFCgt0YXNrX2NvdW50cxgRIAMoCzIwLmZsdW1pbmEucGlwZWxpbmVzLnYxLlJ1blN1bW1hcnkuVGFza0NvdW50c0VudHJ5EhAKCGFyY2hpdmVkGBIgASgIGisKCVRhZ3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGjEKD1BhcmFtZXRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBGjEKD1Rhc2tDb3VudHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIuMCChBTdWJtaXRSdW5SZXF1ZXN0EhQKDGRpc3BsYXlfbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRIVCg1leHBlcmltZW50X2lkGAMgASgJEi8KBnNvdXJjZRgEIAEoCzIfLmZsdW1pbmEucGlwZWxpbmVzLnYxLlJ1blNvdXJjZRIrCgpwYXJhbWV0ZXJzGAUgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIVCg1waXBlbGluZV9yb290GAYgASgJEhcKD3NlcnZpY2VfYWNjb3VudBgHIAEoCRI+CgR0YWdzGAggAygLMjAuZmx1bWluYS5waXBlbGluZXMudjEuU3VibWl0UnVuUmVxdWVzdC5UYWdzRW50cnkSEgoKcmVxdWVzdF9pZBgJIAEoCRorCglUYWdzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJICg9MaXN0UnVuc1JlcXVlc3QSDgoGZmlsdGVyGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJIlsKEExpc3RSdW5zUmVzcG9uc2USLgoEcnVucxgBIAMoCzIgLmZsdW1pbmEucGlwZWxpbmVzLnYxLlJ1blN1bW1hcnkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjUKEFdhdGNoUnVuc1JlcXVlc3QSDgoGZmlsdGVyGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBSJ5ChFXYXRjaFJ1bnNSZXNwb25zZRINCgV3aG9sZRgBIAEoCBIuCgRydW5zGAIgAygLMiAuZmx1bWluYS5waXBlbGluZXMudjEuUnVuU3VtbWFyeRIMCgRnb25lGAMgAygJEhcKD25leHRfcGFnZV90b2tlbhgEIAEoCSKqAQoNVGFnUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSOQoDc2V0GAIgAygLMiwuZmx1bWluYS5waXBlbGluZXMudjEuVGFnUnVuUmVxdWVzdC5TZXRFbnRyeRIOCgZyZW1vdmUYAyADKAkSEgoKcmVxdWVzdF9pZBgEIAEoCRoqCghTZXRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIiUKEkNvbXBhcmVSdW5zUmVxdWVzdBIPCgdydW5faWRzGAEgAygJIo8BChNDb21wYXJlUnVuc1Jlc3BvbnNlEi4KBHJ1bnMYASADKAsyIC5mbHVtaW5hLnBpcGVsaW5lcy52MS5SdW5TdW1tYXJ5EjUKC2RpZmZlcmVuY2VzGAIgAygLMiAuZmx1bWluYS5waXBlbGluZXMudjEuRGlmZmVyZW5jZRIRCgl0cnVuY2F0ZWQYAyABKAgihAEKCkRpZmZlcmVuY2USMgoEa2luZBgBIAEoDjIkLmZsdW1pbmEucGlwZWxpbmVzLnYxLkRpZmZlcmVuY2VLaW5kEgwKBG5hbWUYAiABKAkSNAoGdmFsdWVzGAMgAygLMiQuZmx1bWluYS5waXBlbGluZXMudjEuRGlmZmVyZW50VmFsdWUiLwoORGlmZmVyZW50VmFsdWUSDwoHcHJlc2VudBgBIAEoCBIMCgR0ZXh0GAIgASgJKmAKDkRpZmZlcmVuY2VLaW5kEh8KG0RJRkZFUkVOQ0VfS0lORF9VTlNQRUNJRklFRBAAEg0KCVBBUkFNRVRFUhABEgoKBk1FVFJJQxACEggKBENPREUQAxIICgRTUEVDEAQyygUKDlJ1bkxpc3RTZXJ2aWNlEoEBCglTdWJtaXRSdW4SJi5mbHVtaW5hLnBpcGVsaW5lcy52MS5TdWJtaXRSdW5SZXF1ZXN0GiAuZmx1bWluYS5waXBlbGluZXMudjEuUnVuU3VtbWFyeSIqgtPkkwIkIh8vYXBpcy9mbHVtaW5hLnBpcGVsaW5lcy92MS9ydW5zOgEqEoIBCghMaXN0UnVucxIlLmZsdW1pbmEucGlwZWxpbmVzLnYxLkxpc3RSdW5zUmVxdWVzdBomLmZsdW1pbmEucGlwZWxpbmVzLnYxLkxpc3RSdW5zUmVzcG9uc2UiJ4LT5JMCIRIfL2FwaXMvZmx1bWluYS5waXBlbGluZXMvdjEvcnVucxKNAQoJV2F0Y2hSdW5zEiYuZmx1bWluYS5waXBlbGluZXMudjEuV2F0Y2hSdW5zUmVxdWVzdBonLmZsdW1pbmEucGlwZWxpbmVzLnYxLldhdGNoUnVuc1Jlc3BvbnNlIi2C0+STAicSJS9hcGlzL2ZsdW1pbmEucGlwZWxpbmVzL3YxL3J1bnM6d2F0Y2gwARKIAQoGVGFnUnVuEiMuZmx1bWluYS5waXBlbGluZXMudjEuVGFnUnVuUmVxdWVzdBogLmZsdW1pbmEucGlwZWxpbmVzLnYxLlJ1blN1bW1hcnkiN4LT5JMCMSIsL2FwaXMvZmx1bWluYS5waXBlbGluZXMvdjEvcnVucy97cnVuX2lkfTp0YWc6ASoSkwEKC0NvbXBhcmVSdW5zEiguZmx1bWluYS5waXBlbGluZXMudjEuQ29tcGFyZVJ1bnNSZXF1ZXN0GikuZmx1bWluYS5waXBlbGluZXMudjEuQ29tcGFyZVJ1bnNSZXNwb25zZSIvgtPkkwIpEicvYXBpcy9mbHVtaW5hLnBpcGVsaW5lcy92MS9ydW5zOmNvbXBhcmViBnByb3RvMw", [file_flumina_pipelines_v1_pipelines, file_flumina_pipelines_v1_schedules, file_google_api_annotations, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * @generated from message flumina.pipelines.v1.RunSummary
@@ -228,6 +228,60 @@ export const ListRunsResponseSchema: GenMessage<ListRunsResponse> = /*@__PURE__*
   messageDesc(file_flumina_pipelines_v1_run_lists, 3);
 
 /**
+ * @generated from message flumina.pipelines.v1.WatchRunsRequest
+ */
+export type WatchRunsRequest = Message<"flumina.pipelines.v1.WatchRunsRequest"> & {
+  /**
+   * @generated from field: string filter = 1;
+   */
+  filter: string;
+
+  /**
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+};
+
+/**
+ * Describes the message flumina.pipelines.v1.WatchRunsRequest.
+ * Use `create(WatchRunsRequestSchema)` to create a new message.
+ */
+export const WatchRunsRequestSchema: GenMessage<WatchRunsRequest> = /*@__PURE__*/
+  messageDesc(file_flumina_pipelines_v1_run_lists, 4);
+
+/**
+ * @generated from message flumina.pipelines.v1.WatchRunsResponse
+ */
+export type WatchRunsResponse = Message<"flumina.pipelines.v1.WatchRunsResponse"> & {
+  /**
+   * @generated from field: bool whole = 1;
+   */
+  whole: boolean;
+
+  /**
+   * @generated from field: repeated flumina.pipelines.v1.RunSummary runs = 2;
+   */
+  runs: RunSummary[];
+
+  /**
+   * @generated from field: repeated string gone = 3;
+   */
+  gone: string[];
+
+  /**
+   * @generated from field: string next_page_token = 4;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message flumina.pipelines.v1.WatchRunsResponse.
+ * Use `create(WatchRunsResponseSchema)` to create a new message.
+ */
+export const WatchRunsResponseSchema: GenMessage<WatchRunsResponse> = /*@__PURE__*/
+  messageDesc(file_flumina_pipelines_v1_run_lists, 5);
+
+/**
  * @generated from message flumina.pipelines.v1.TagRunRequest
  */
 export type TagRunRequest = Message<"flumina.pipelines.v1.TagRunRequest"> & {
@@ -257,7 +311,7 @@ export type TagRunRequest = Message<"flumina.pipelines.v1.TagRunRequest"> & {
  * Use `create(TagRunRequestSchema)` to create a new message.
  */
 export const TagRunRequestSchema: GenMessage<TagRunRequest> = /*@__PURE__*/
-  messageDesc(file_flumina_pipelines_v1_run_lists, 4);
+  messageDesc(file_flumina_pipelines_v1_run_lists, 6);
 
 /**
  * @generated from message flumina.pipelines.v1.CompareRunsRequest
@@ -274,7 +328,7 @@ export type CompareRunsRequest = Message<"flumina.pipelines.v1.CompareRunsReques
  * Use `create(CompareRunsRequestSchema)` to create a new message.
  */
 export const CompareRunsRequestSchema: GenMessage<CompareRunsRequest> = /*@__PURE__*/
-  messageDesc(file_flumina_pipelines_v1_run_lists, 5);
+  messageDesc(file_flumina_pipelines_v1_run_lists, 7);
 
 /**
  * @generated from message flumina.pipelines.v1.CompareRunsResponse
@@ -301,7 +355,7 @@ export type CompareRunsResponse = Message<"flumina.pipelines.v1.CompareRunsRespo
  * Use `create(CompareRunsResponseSchema)` to create a new message.
  */
 export const CompareRunsResponseSchema: GenMessage<CompareRunsResponse> = /*@__PURE__*/
-  messageDesc(file_flumina_pipelines_v1_run_lists, 6);
+  messageDesc(file_flumina_pipelines_v1_run_lists, 8);
 
 /**
  * @generated from message flumina.pipelines.v1.Difference
@@ -328,7 +382,7 @@ export type Difference = Message<"flumina.pipelines.v1.Difference"> & {
  * Use `create(DifferenceSchema)` to create a new message.
  */
 export const DifferenceSchema: GenMessage<Difference> = /*@__PURE__*/
-  messageDesc(file_flumina_pipelines_v1_run_lists, 7);
+  messageDesc(file_flumina_pipelines_v1_run_lists, 9);
 
 /**
  * @generated from message flumina.pipelines.v1.DifferentValue
@@ -350,7 +404,7 @@ export type DifferentValue = Message<"flumina.pipelines.v1.DifferentValue"> & {
  * Use `create(DifferentValueSchema)` to create a new message.
  */
 export const DifferentValueSchema: GenMessage<DifferentValue> = /*@__PURE__*/
-  messageDesc(file_flumina_pipelines_v1_run_lists, 8);
+  messageDesc(file_flumina_pipelines_v1_run_lists, 10);
 
 /**
  * @generated from enum flumina.pipelines.v1.DifferenceKind
@@ -407,6 +461,14 @@ export const RunListService: GenService<{
     methodKind: "unary";
     input: typeof ListRunsRequestSchema;
     output: typeof ListRunsResponseSchema;
+  },
+  /**
+   * @generated from rpc flumina.pipelines.v1.RunListService.WatchRuns
+   */
+  watchRuns: {
+    methodKind: "server_streaming";
+    input: typeof WatchRunsRequestSchema;
+    output: typeof WatchRunsResponseSchema;
   },
   /**
    * @generated from rpc flumina.pipelines.v1.RunListService.TagRun

@@ -10,7 +10,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file flumina/step/v1/transfer.proto.
  */
 export const file_flumina_step_v1_transfer: GenFile = /*@__PURE__*/
-  fileDesc("Ch5mbHVtaW5hL3N0ZXAvdjEvdHJhbnNmZXIucHJvdG8SD2ZsdW1pbmEuc3RlcC52MSJDCghUcmFuc2ZlchIPCgdjb21tYW5kGAEgAygJEhMKC2FjY2Vzc19maWxlGAIgASgJEhEKCW5hbWVzcGFjZRgDIAEoCSJ3Cg9UcmFuc2ZlclJlcXVlc3QSEwoLYWNjZXNzX2ZpbGUYASABKAkSEQoJbmFtZXNwYWNlGAIgASgJEg4KBnVwbG9hZBgDIAEoCBIsCgVpdGVtcxgEIAMoCzIdLmZsdW1pbmEuc3RlcC52MS5UcmFuc2Zlckl0ZW0iRwoMVHJhbnNmZXJJdGVtEgwKBG5hbWUYASABKAkSCwoDdXJpGAIgASgJEgwKBHBhdGgYAyABKAkSDgoGc2hhMjU2GAQgASgJIn0KDlRyYW5zZmVyUmVwb3J0Eg4KBnJlYXNvbhgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEi8KBWl0ZW1zGAMgAygLMiAuZmx1bWluYS5zdGVwLnYxLlRyYW5zZmVycmVkSXRlbRIZChFwZWFrX21lbW9yeV9ieXRlcxgEIAEoBCJZCg9UcmFuc2ZlcnJlZEl0ZW0SDwoHcHJlc2VudBgBIAEoCBISCgpzaXplX2J5dGVzGAIgASgEEg4KBnNoYTI1NhgDIAEoCRIRCglkaXJlY3RvcnkYBCABKAhiBnByb3RvMw");
+  fileDesc("Ch5mbHVtaW5hL3N0ZXAvdjEvdHJhbnNmZXIucHJvdG8SD2ZsdW1pbmEuc3RlcC52MSJDCghUcmFuc2ZlchIPCgdjb21tYW5kGAEgAygJEhMKC2FjY2Vzc19maWxlGAIgASgJEhEKCW5hbWVzcGFjZRgDIAEoCSKIAQoPVHJhbnNmZXJSZXF1ZXN0EhMKC2FjY2Vzc19maWxlGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIOCgZ1cGxvYWQYAyABKAgSLAoFaXRlbXMYBCADKAsyHS5mbHVtaW5hLnN0ZXAudjEuVHJhbnNmZXJJdGVtEg8KB3NlY3JldHMYBSABKAgiRwoMVHJhbnNmZXJJdGVtEgwKBG5hbWUYASABKAkSCwoDdXJpGAIgASgJEgwKBHBhdGgYAyABKAkSDgoGc2hhMjU2GAQgASgJIn0KDlRyYW5zZmVyUmVwb3J0Eg4KBnJlYXNvbhgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEi8KBWl0ZW1zGAMgAygLMiAuZmx1bWluYS5zdGVwLnYxLlRyYW5zZmVycmVkSXRlbRIZChFwZWFrX21lbW9yeV9ieXRlcxgEIAEoBCJZCg9UcmFuc2ZlcnJlZEl0ZW0SDwoHcHJlc2VudBgBIAEoCBISCgpzaXplX2J5dGVzGAIgASgEEg4KBnNoYTI1NhgDIAEoCRIRCglkaXJlY3RvcnkYBCABKAhiBnByb3RvMw");
 
 /**
  * @generated from message flumina.step.v1.Transfer
@@ -62,6 +62,11 @@ export type TransferRequest = Message<"flumina.step.v1.TransferRequest"> & {
    * @generated from field: repeated flumina.step.v1.TransferItem items = 4;
    */
   items: TransferItem[];
+
+  /**
+   * @generated from field: bool secrets = 5;
+   */
+  secrets: boolean;
 };
 
 /**
