@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { State, TaskKind } from "../src/gen/flumina/pipelines/v1/pipelines_pb.js";
 import { State as WorkloadState } from "../src/gen/flumina/runner/v1/runner_pb.js";
-import { marks, phases, totals } from "../src/model/phases.js";
+import { barClass, marks, phaseName, phases, totals } from "../src/model/phases.js";
 import { at, BEGIN, task } from "./make.js";
 
 const shown = (found: ReturnType<typeof phases>) => found.map((phase) => [phase.kind, phase.from - BEGIN, phase.to - BEGIN]);
@@ -58,11 +58,20 @@ test("attempts follow each other, groups are one bar, what did not run is none",
       { number: 2, state: WorkloadState.SUCCEEDED, launchedAt: at(500), startedAt: at(510), endedAt: at(600) },
     ],
   });
-  assert.deepEqual(totals(phases(twice, BEGIN + 900)), [["queued", 20], ["run", 100]]);
+  assert.deepEqual(
+    totals(phases(twice, BEGIN + 900)).map((total) => [phaseName(total), barClass(total), total.ms]),
+    [["queued", "queued", 20], ["running, failed", "run bad", 10], ["running", "run good", 90]],
+  );
   assert.deepEqual(phases(twice, BEGIN + 900).map((phase) => phase.look), ["bad", "bad", "good", "good"]);
   const group = task("g", { kind: TaskKind.DAG, startedAt: at(5), state: State.RUNNING });
   assert.deepEqual(shown(phases(group, BEGIN + 50)), [["group", 5, 50]]);
   assert.deepEqual(phases(task("s", { state: State.SKIPPED }), BEGIN), []);
+});
+
+test("an attempt that ended before its program ran says so on its last phase", () => {
+  const attempt = { number: 1, state: WorkloadState.STOPPED, launchedAt: at(0), preparingAt: at(10), endedAt: at(20) };
+  const found = phases(task("a", { attempts: [attempt] }), BEGIN + 70);
+  assert.deepEqual(found.map((phase, index) => barClass(phase, index === found.length - 1)), ["queued", "environment ends stopped"]);
 });
 
 test("marks are round and few", () => {

@@ -81,6 +81,8 @@ test("a filter is a part of a name, or a condition", () => {
   assert.equal(filter('my "run"', "FAILED"), 'archived = false AND state = FAILED AND name : "my \\"run\\""');
   assert.equal(filter("metric.accuracy > 0.9", ""), "archived = false AND metric.accuracy > 0.9");
   assert.equal(filter("archived = true", ""), "archived = true");
+  assert.equal(filter('tag."my team" = "a b"', ""), 'archived = false AND tag."my team" = "a b"');
+  assert.equal(filter("tag.'a\\'b' : x", ""), "archived = false AND tag.'a\\'b' : x");
 });
 
 test("places survive the URL", () => {
@@ -103,6 +105,8 @@ test("conditions are written as the server reads them, and join what is there", 
   assert.equal(condition("pipeline", "unused", ":", "breast-cancer"), "pipeline : breast-cancer");
   assert.equal(condition("param", "rate", "!=", 'a "b"'), 'param.rate != "a \\"b\\""');
   assert.equal(condition("tag", "x", "=", "and"), 'tag.x = "and"');
+  assert.equal(condition("metric", "top 5", ">", "0.5"), 'metric."top 5" > 0.5');
+  assert.equal(condition("tag", 'a"b\\', "=", "two\nlines"), 'tag."a\\"b\\\\" = "two\nlines"');
   assert.equal(withCondition("", "state = FAILED"), "state = FAILED");
   assert.equal(withCondition("fail", "tag.a = b"), 'name : "fail" AND tag.a = b');
   assert.equal(withCondition("tag.a = b", "tag.c = d"), "tag.a = b AND tag.c = d");

@@ -1,19 +1,27 @@
 // The list of runs.
-import type { CompareRunsResponse, RunSummary } from "../gen/flumina/pipelines/v1/run_lists_pb.js";
+import type { CompareRunsResponse } from "../gen/flumina/pipelines/v1/run_lists_pb.js";
+import type { RunList } from "../model/list.js";
 import { lists } from "./client.js";
 import { filter } from "./filter.js";
+import { follow, type Following } from "./follow.js";
 
-export interface RunPage {
-  runs: RunSummary[];
-  next: string;
+export interface WatchedList extends Following {
+  list: RunList;
 }
 
-const PAGE = 50;
-/** A page of runs, newest first. `state` is the name of a state, or empty for all. */
-export async function listRuns(text: string, state: string, pageToken: string, signal: AbortSignal): Promise<RunPage> {
-  const request = { filter: filter(text, state), pageSize: PAGE, pageToken };
-  const { runs, nextPageToken } = await lists.listRuns(request, { signal });
-  return { runs, next: nextPageToken };
+/** Follows the newest `list.size` runs. `state` is the name of a state, or empty for all. */
+export function watchRuns(text: string, state: string, watched: WatchedList, changed: () => void): () => void {
+  const { list } = watched;
+  const read = async (signal: AbortSignal, received: () => void) => {
+    for await (const said of lists.watchRuns({ filter: filter(text, state), pageSize: list.size }, { signal })) {
+      list.update(said);
+      received();
+      // Too many are gone: asked again, the server fills the page.
+      if (list.thin) break;
+    }
+    return false;
+  };
+  return follow(watched, read, changed);
 }
 
 /** How many runs one comparison takes. */

@@ -6,6 +6,12 @@ export function millis(time: Timestamp | undefined): number | undefined {
   return time && Number(time.seconds) * 1000 + time.nanos / 1e6;
 }
 
+/** The time as filters take it, with everything that is known of it. */
+export function instant(time: Timestamp): string {
+  const seconds = new Date(Number(time.seconds) * 1000).toISOString().slice(0, 19);
+  return `${seconds}.${String(time.nanos).padStart(9, "0")}Z`;
+}
+
 /** `340 ms`, `2.4 s`, `3 m 12 s`, `2 h 5 m`, `3 d 4 h`. */
 export function duration(ms: number): string {
   if (ms < 0) return duration(0);

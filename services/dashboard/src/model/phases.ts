@@ -78,11 +78,34 @@ function outcome(attempt: Attempt): Look {
   }
 }
 
-/** How long each phase took, all attempts together, longest known order kept. */
-export function totals(found: readonly Phase[]): [PhaseKind, number][] {
-  const sums = new Map<PhaseKind, number>();
-  for (const phase of found) sums.set(phase.kind, (sums.get(phase.kind) ?? 0) + phase.to - phase.from);
-  return [...sums];
+/** What a phase is called: of a program that did not end well, that too. */
+export function phaseName({ kind, look }: Pick<Phase, "kind" | "look">): string {
+  if (kind === "run" && look === "bad") return "running, failed";
+  if (kind === "run" && look === "stopped") return "running, stopped";
+  return PHASE_NAMES[kind];
+}
+
+/** The classes of a phase's bar. The end of an attempt that never came to run stands on its last phase. */
+export function barClass({ kind, look }: Pick<Phase, "kind" | "look">, last = false): string {
+  if (kind === "run" || kind === "group") return `${kind} ${look}`;
+  return last && (look === "bad" || look === "stopped") ? `${kind} ends ${look}` : kind;
+}
+
+/** How long something took, all attempts together. */
+export interface Total extends Pick<Phase, "kind" | "look"> {
+  ms: number;
+}
+
+/** How long each phase took, in the order in which they first came; runs by how they ended. */
+export function totals(found: readonly Phase[]): Total[] {
+  const sums = new Map<string, Total>();
+  for (const { kind, look, from, to } of found) {
+    const key = phaseName({ kind, look });
+    const sum = sums.get(key);
+    if (sum) sum.ms += to - from;
+    else sums.set(key, { kind, look, ms: to - from });
+  }
+  return [...sums.values()];
 }
 
 /** The time that a chart must show, in milliseconds since 1970. */

@@ -166,6 +166,10 @@ export function Notice({ kind = "info", children }: { kind?: "info" | "bad"; chi
   );
 }
 
+export function Offline() {
+  return <Notice kind="bad">The server cannot be reached. Trying again…</Notice>;
+}
+
 export function Empty({ children }: { children: ComponentChildren }) {
   return <p class="empty">{children}</p>;
 }

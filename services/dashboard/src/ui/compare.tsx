@@ -5,6 +5,7 @@ import { duration, fullTime, millis, number } from "../model/format.js";
 import type { CompareRoute } from "../route.js";
 import { useLoaded } from "./artifacts.js";
 import { Empty, Notice, StatePill, useTitle } from "./common.js";
+import { TextDifference } from "./difference.js";
 import { linkTo } from "./run.js";
 
 const KINDS: [DifferenceKind, string][] = [
@@ -46,7 +47,7 @@ function Comparison({ runIds }: { runIds: string[] }) {
               key={kind}
               text={text}
               kind={kind}
-              columns={found.runs.length}
+              names={found.runs.map((run) => run.displayName)}
               differences={found.differences.filter((one) => one.kind === kind)}
             />
           ))}
@@ -86,12 +87,14 @@ function when(run: RunSummary): string {
 interface KindProps {
   text: string;
   kind: DifferenceKind;
-  columns: number;
+  /** The runs. */
+  names: string[];
   differences: Difference[];
 }
 
-function Kind({ text, kind, columns, differences }: KindProps) {
+function Kind({ text, kind, names, differences }: KindProps) {
   if (differences.length === 0) return null;
+  const columns = names.length;
   return (
     <tbody>
       <tr class="kind">
@@ -104,9 +107,15 @@ function Kind({ text, kind, columns, differences }: KindProps) {
           <th scope="row" title={one.name}>
             <code>{one.name}</code>
           </th>
-          {one.values.map((value, index) => (
-            <Value key={index} value={value} kind={kind} best={kind === DifferenceKind.METRIC && isLargest(one.values, value)} />
-          ))}
+          {one.values.some(({ text }) => text.includes("\n")) ? (
+            <td class="whole" colSpan={columns}>
+              <TextDifference values={one.values} names={names} />
+            </td>
+          ) : (
+            one.values.map((value, index) => (
+              <Value key={index} value={value} kind={kind} best={kind === DifferenceKind.METRIC && isLargest(one.values, value)} />
+            ))
+          )}
         </tr>
       ))}
     </tbody>
@@ -122,7 +131,11 @@ function Value({ value, kind, best }: { value: DifferentValue; kind: DifferenceK
       </td>
     );
   }
-  return <td>{value.text.includes("\n") ? <pre>{value.text}</pre> : <code>{value.text}</code>}</td>;
+  return (
+    <td>
+      <code>{value.text}</code>
+    </td>
+  );
 }
 
 function isLargest(values: DifferentValue[], value: DifferentValue): boolean {

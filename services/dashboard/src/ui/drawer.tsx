@@ -6,7 +6,7 @@ import { programs } from "../api/client.js";
 import { type ArtifactIds, type Attempt, State, type Task, TaskKind } from "../gen/flumina/pipelines/v1/pipelines_pb.js";
 import { State as WorkloadState } from "../gen/flumina/runner/v1/runner_pb.js";
 import { bytes, duration, fullTime, millis, plural } from "../model/format.js";
-import { type Phase, PHASE_NAMES, phases, totals } from "../model/phases.js";
+import { barClass, type Phase, phaseName, phases, totals } from "../model/phases.js";
 import { label, type RunModel } from "../model/run.js";
 import { retryText, waitsForRetry } from "../model/retry.js";
 import { cause } from "../model/sentence.js";
@@ -195,22 +195,22 @@ function When({ task, now }: { task: Task; now: number }) {
 
 /** Where the time went, as one bar. */
 function Breakdown({ found }: { found: Phase[] }) {
-  const sums = totals(found).filter(([kind]) => kind !== "group");
-  const all = sums.reduce((sum, [, ms]) => sum + ms, 0);
+  const sums = totals(found).filter(({ kind }) => kind !== "group");
+  const all = sums.reduce((sum, { ms }) => sum + ms, 0);
   if (all === 0) return null;
   return (
     <section>
       <h3>Where the time went</h3>
       <div class="breakdown" aria-hidden="true">
-        {sums.map(([kind, ms]) => (
-          <span key={kind} class={`bar ${kind}`} style={{ flexGrow: String(Math.max(ms / all, 0.004)) }} />
+        {sums.map((sum) => (
+          <span key={phaseName(sum)} class={`bar ${barClass(sum)}`} style={{ flexGrow: String(Math.max(sum.ms / all, 0.004)) }} />
         ))}
       </div>
       <ul class="shares">
-        {sums.map(([kind, ms]) => (
-          <li key={kind}>
-            <span class={`swatch ${kind}`} aria-hidden="true" />
-            {PHASE_NAMES[kind]} <strong>{duration(ms)}</strong>
+        {sums.map((sum) => (
+          <li key={phaseName(sum)}>
+            <span class={`swatch ${barClass(sum)}`} aria-hidden="true" />
+            {phaseName(sum)} <strong>{duration(sum.ms)}</strong>
           </li>
         ))}
       </ul>

@@ -9,7 +9,7 @@ import { cause, type Part, plainText, sentence } from "../model/sentence.js";
 import { look } from "../model/state.js";
 import { formatRoute, type Panel, type RunRoute, runRoute, type View } from "../route.js";
 import { Actions } from "./actions.js";
-import { CountsView, Copy, Empty, go, Notice, StateIcon, StatePill, Tabs, useNow, useTitle } from "./common.js";
+import { CountsView, Copy, Empty, go, Notice, Offline, StateIcon, StatePill, Tabs, useNow, useTitle } from "./common.js";
 import { Artifacts, Drawer } from "./drawer.js";
 import { GraphView } from "./graph.js";
 import { LogTail } from "./logs.js";
@@ -103,10 +103,6 @@ export function RunPage({ route }: { route: RunRoute }) {
       ) : null}
     </main>
   );
-}
-
-function Offline() {
-  return <Notice kind="bad">The server cannot be reached. Trying again…</Notice>;
 }
 
 interface HeadProps {

@@ -1,14 +1,14 @@
 // The list of runs.
-import { useCallback, useEffect, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 
-import { explain } from "../api/client.js";
 import { condition, withCondition } from "../api/filter.js";
-import { COMPARED, listRuns, type RunPage } from "../api/runs.js";
+import { COMPARED, type WatchedList, watchRuns } from "../api/runs.js";
 import type { RunSummary } from "../gen/flumina/pipelines/v1/run_lists_pb.js";
-import { duration, fullTime, millis, number, when } from "../model/format.js";
+import { duration, fullTime, instant, millis, number, when } from "../model/format.js";
+import { RunList } from "../model/list.js";
 import { hasEnded } from "../model/state.js";
 import type { RunsRoute } from "../route.js";
-import { Empty, go, Marked, Notice, StatePill, useNow, useTitle } from "./common.js";
+import { Empty, go, Marked, Notice, Offline, StatePill, useNow, useTitle } from "./common.js";
 import { ConditionForm } from "./conditions.js";
 import { linkTo } from "./run.js";
 
@@ -19,18 +19,32 @@ const STATES: [string, string][] = [
   ["SUCCEEDED", "Succeeded"],
   ["CANCELED", "Stopped"],
 ];
-/** How often the list looks again, in milliseconds, while something in it runs and while nothing does. */
-const [BUSY, CALM] = [2000, 10_000];
 const TYPING = 200;
+/** Runs that are shown at first, and how many more at each wish; the server's page has at most `MOST`. */
+const PAGE = 50;
+const MOST = 1000;
+
+/** The list as it is known now, and the function that shows more of it. */
+function useRuns(route: RunsRoute): [WatchedList, () => void] {
+  const [size, setSize] = useState(PAGE);
+  const watched = useMemo<WatchedList>(() => ({ list: new RunList(PAGE), error: "", offline: false }), [route.name, route.state]);
+  const [, setVersion] = useState(0);
+  useEffect(() => setSize(watched.list.size), [watched]);
+  useEffect(() => watchRuns(route.name, route.state, watched, () => setVersion((old) => old + 1)), [watched, size]);
+  const more = () => {
+    // What is shown stays until the longer page is there.
+    watched.list.size = Math.min(2 * watched.list.size, MOST);
+    setSize(watched.list.size);
+  };
+  return [watched, more];
+}
 
 export function RunsPage({ route }: { route: RunsRoute }) {
   useTitle("Runs");
-  const [list, setList] = useState<RunPage | undefined>();
-  const [error, setError] = useState("");
+  const [{ list, error, offline }, more] = useRuns(route);
   const [name, setName] = useState(route.name);
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
-  const busy = list?.runs.some((run) => !hasEnded(run.state)) ?? false;
-  const now = useNow(busy);
+  const now = useNow(list.runs.some((run) => !hasEnded(run.state)));
 
   useEffect(() => setName(route.name), [route.name]);
   useEffect(() => {
@@ -38,48 +52,6 @@ export function RunsPage({ route }: { route: RunsRoute }) {
     const timer = setTimeout(() => go({ ...route, name }, true), TYPING);
     return () => clearTimeout(timer);
   }, [name, route]);
-
-  const first = useCallback(
-    async (signal: AbortSignal) => {
-      try {
-        const page = await listRuns(route.name, route.state, "", signal);
-        // What was loaded beyond the first page stays until it is asked for again.
-        setList((old) => {
-          const fresh = new Set(page.runs.map((run) => run.runId));
-          const rest = (old?.runs ?? []).slice(page.runs.length).filter((run) => !fresh.has(run.runId));
-          return rest.length > 0 ? { ...page, runs: [...page.runs, ...rest], next: old?.next ?? "" } : page;
-        });
-        setError("");
-      } catch (failed) {
-        if (!signal.aborted) setError(explain(failed));
-      }
-    },
-    [route.name, route.state],
-  );
-  useEffect(() => {
-    setList(undefined);
-    const stop = new AbortController();
-    void first(stop.signal);
-    return () => stop.abort();
-  }, [first]);
-  useEffect(() => {
-    const stop = new AbortController();
-    const timer = setInterval(() => document.hidden || void first(stop.signal), busy ? BUSY : CALM);
-    return () => {
-      stop.abort();
-      clearInterval(timer);
-    };
-  }, [first, busy]);
-
-  const more = async () => {
-    if (!list?.next) return;
-    try {
-      const page = await listRuns(route.name, route.state, list.next, new AbortController().signal);
-      setList({ ...page, runs: [...list.runs, ...page.runs] });
-    } catch (failed) {
-      setError(explain(failed));
-    }
-  };
 
   const add = (text: string) => go({ ...route, name: withCondition(name, text) });
   const choose = (runId: string, on: boolean) => {
@@ -119,15 +91,29 @@ export function RunsPage({ route }: { route: RunsRoute }) {
         {chosen.size > 0 ? <Chosen chosen={chosen} onNone={() => setChosen(new Set())} /> : null}
       </div>
       {error ? <Notice kind="bad">{error}</Notice> : null}
-      {list && list.runs.length > 0 ? <RunTable runs={list.runs} now={now} chosen={chosen} onChoose={choose} onAdd={add} /> : null}
-      {list && list.runs.length === 0 ? <NoRuns filtered={Boolean(route.name || route.state)} /> : null}
-      {!list && !error ? <p class="loading">Loading…</p> : null}
-      {list?.next ? (
-        <button type="button" class="more" onClick={() => void more()}>
-          Show more
-        </button>
-      ) : null}
+      {offline ? <Offline /> : null}
+      {list.runs.length > 0 ? <RunTable runs={list.runs} now={now} chosen={chosen} onChoose={choose} onAdd={add} /> : null}
+      {list.known && list.runs.length === 0 ? <NoRuns filtered={Boolean(route.name || route.state)} /> : null}
+      {!list.known && !error && !offline ? <p class="loading">Loading…</p> : null}
+      {list.more ? <More list={list} onMore={more} onOlder={add} /> : null}
     </main>
+  );
+}
+
+/** More of the list; beyond what a page can hold, the runs before it. */
+function More({ list, onMore, onOlder }: { list: RunList; onMore: () => void; onOlder: (text: string) => void }) {
+  const last = list.runs.at(-1)?.createdAt;
+  if (list.size < MOST || !last) {
+    return (
+      <button type="button" class="more" onClick={onMore}>
+        Show more
+      </button>
+    );
+  }
+  return (
+    <button type="button" class="more" onClick={() => onOlder(condition("created_at", "", "<", instant(last)))}>
+      Older runs
+    </button>
   );
 }
 
@@ -243,7 +229,7 @@ function When({ run, now }: { run: RunSummary; now: number }) {
 }
 
 /** Labels that a line has room for. */
-const MOST = 6;
+const LABELS = 6;
 
 function Labels({ run, onAdd }: { run: RunSummary; onAdd: (text: string) => void }) {
   const tags = Object.entries(run.tags)
@@ -255,12 +241,12 @@ function Labels({ run, onAdd }: { run: RunSummary; onAdd: (text: string) => void
   const all = [...tags, ...metrics];
   return (
     <span class="labels" title={all.map(({ text }) => text).join(", ")}>
-      {all.slice(0, MOST).map(({ text, wanted }) => (
+      {all.slice(0, LABELS).map(({ text, wanted }) => (
         <button key={text} type="button" class="badge" title={`Only runs with ${wanted}`} onClick={() => onAdd(wanted)}>
           {text}
         </button>
       ))}
-      {all.length > MOST ? <span class="muted">+{all.length - MOST}</span> : null}
+      {all.length > LABELS ? <span class="muted">+{all.length - LABELS}</span> : null}
     </span>
   );
 }

@@ -4,7 +4,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { State, TaskKind } from "../gen/flumina/pipelines/v1/pipelines_pb.js";
 import { clock, duration, millis } from "../model/format.js";
-import { marks, type Phase, PHASE_NAMES, phases, type Span, totals } from "../model/phases.js";
+import { barClass, marks, type Phase, phaseName, phases, type Span, totals } from "../model/phases.js";
 import { retryText, waitsForRetry } from "../model/retry.js";
 import { label, type Row, type RunModel } from "../model/run.js";
 import { hasEnded } from "../model/state.js";
@@ -131,15 +131,24 @@ function runSpan(model: RunModel, now: number): Span {
   return { from, to: Math.max(to, from + 1) };
 }
 
-const LEGEND = ["queued", "environment", "fetch", "run", "store"] as const;
+/** Classes of swatches with their names. */
+const LEGEND: [string, string][] = [
+  ["queued", "queued"],
+  ["environment", "environment"],
+  ["fetch", "fetch inputs"],
+  ["run", "run"],
+  ["run bad", "failed"],
+  ["run stopped", "stopped"],
+  ["store", "store outputs"],
+];
 
 function Legend() {
   return (
     <ul class="legend" aria-label="Colours of the bars">
-      {LEGEND.map((kind) => (
+      {LEGEND.map(([kind, name]) => (
         <li key={kind}>
           <span class={`swatch ${kind}`} aria-hidden="true" />
-          {kind === "fetch" ? "fetch inputs" : kind === "store" ? "store outputs" : kind}
+          {name}
         </li>
       ))}
     </ul>
@@ -236,11 +245,11 @@ function Bars({ found, span }: { found: Phase[]; span: Span }) {
   const percent = (ms: number) => `${Math.min(100, Math.max(0, (ms / length) * 100))}%`;
   return (
     <>
-      {found.map((phase) => (
+      {found.map((phase, index) => (
         <span
           key={`${phase.attempt}${phase.kind}`}
-          class={`bar ${phase.kind} ${phase.kind === "run" || phase.kind === "group" ? phase.look : ""}`}
-          title={`${PHASE_NAMES[phase.kind]}: ${duration(phase.to - phase.from)}, from ${clock(phase.from)}`}
+          class={`bar ${barClass(phase, found[index + 1]?.attempt !== phase.attempt)}`}
+          title={`${phaseName(phase)}: ${duration(phase.to - phase.from)}, from ${clock(phase.from)}`}
           style={{ left: percent(phase.from - span.from), width: percent(phase.to - phase.from) }}
         />
       ))}
@@ -271,7 +280,7 @@ function Why({ row, found, span, now }: { row: Row; found: Phase[]; span: Span; 
 
 /** A line for those who hear it. */
 function describe(row: Row, found: Phase[]): string {
-  const parts = totals(found).map(([kind, ms]) => `${PHASE_NAMES[kind]} ${duration(ms)}`);
+  const parts = totals(found).map((total) => `${phaseName(total)} ${duration(total.ms)}`);
   if (row.iterations) parts.push(`iterations: ${countsText(row.iterations)}`);
   if (row.task.message) parts.push(row.task.message);
   return parts.join("; ");
