@@ -6,7 +6,8 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{
-    Attribute, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt as _,
+    Attribute, Attributes, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore,
+    ObjectStoreExt as _,
 };
 
 use crate::access::Access;
@@ -77,19 +78,24 @@ impl Bucket {
             ..GetOptions::default()
         };
         match self.store.get_opts(&self.path, options).await {
-            Ok(found) if self.is_folder(&found).await? => Ok(None),
-            Ok(found) => Ok(Some(found.meta)),
+            // The content is left behind: it cannot be shared between threads.
+            Ok(GetResult {
+                meta, attributes, ..
+            }) => {
+                let folder = self.is_folder(&meta, &attributes).await?;
+                Ok((!folder).then_some(meta))
+            }
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.error("look at", &error)),
         }
     }
 
     /// Whether what looks like an empty object is a folder, as those of Azure with a hierarchical namespace do.
-    async fn is_folder(&self, found: &GetResult) -> Result<bool, Error> {
-        if found.meta.size > 0 || self.location.scheme() == Scheme::Http {
+    async fn is_folder(&self, meta: &ObjectMeta, attributes: &Attributes) -> Result<bool, Error> {
+        if meta.size > 0 || self.location.scheme() == Scheme::Http {
             return Ok(false);
         }
-        let marked = found.attributes.iter().any(|(name, value)| {
+        let marked = attributes.iter().any(|(name, value)| {
             matches!(name, Attribute::Metadata(name) if name == FOLDER) && value.as_ref() == "true"
         });
         Ok(marked || self.below().try_next().await?.is_some())
