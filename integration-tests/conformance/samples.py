@@ -8,8 +8,9 @@ from typing import List
 from _flow import Ran, fail, number, text, total
 from _harness import Server, Suite, equal
 import kfp
+import kfp_server_api
 from kfp import dsl
-from kfp.dsl import PipelineTaskFinalStatus
+from kfp.dsl import Model, Output, PipelineTaskFinalStatus
 
 suite = Suite()
 
@@ -75,6 +76,35 @@ def what_is_collected_from_a_condition_alone_is_its_value(server, client):
     equal(ran.input("condition-4/total", "values"), [2, 3])
     # The compiler declares a list, but no loop is there to gather one.
     equal(ran.run["outputs"]["Output"], 5)
+
+
+@dsl.component
+def model(out: Output[Model]):
+    with open(out.path, "w") as file:
+        file.write("weights")
+
+
+@dsl.pipeline(name="values-only", pipeline_root="s3://of-somebody-else/x")
+def values_only():
+    text(value="nothing is put there")
+
+
+@dsl.pipeline(name="a-model", pipeline_root="s3://of-somebody-else/x")
+def a_model():
+    model()
+
+
+@suite.test
+def a_root_of_somebody_else_matters_only_to_artifacts(server, client):
+    ran = Ran(server, client, values_only).ended("SUCCEEDED")
+    equal(ran.output("text"), "nothing is put there")
+    try:
+        Ran(server, client, a_model)
+    except kfp_server_api.ApiException as error:
+        equal(error.status, 400)
+        assert all(word in error.body for word in ("default_pipeline_root", "s3://of-somebody-else/x", "stores")), error.body
+    else:
+        raise AssertionError("a model was put into a store that nobody can sign in to")
 
 
 def main():

@@ -30,6 +30,21 @@ pub struct Plan {
     pub pipeline_config: Value,
 }
 
+impl Plan {
+    /// Whether a program of this pipeline may leave artifacts; importers only name what lies elsewhere.
+    pub fn stores_artifacts(&self) -> bool {
+        self.components
+            .values()
+            .any(|component| match &component.body {
+                Body::Executor(label) => {
+                    !component.output_artifacts.is_empty()
+                        && !matches!(self.executors.get(label), Some(Executor::Importer(_)))
+                }
+                Body::Dag(_) => false,
+            })
+    }
+}
+
 /// What a task runs, with the names and types that it takes and gives.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Component {

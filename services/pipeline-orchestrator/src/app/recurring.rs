@@ -179,15 +179,8 @@ impl App {
         };
         let given = body.parameters.clone();
         let _checked = parameters(field, &resolved.plan, given, &facts, faults);
-        let (place, root) = match body.pipeline_root.as_str() {
-            "" => (
-                "pipeline_spec.default_pipeline_root",
-                resolved.plan.default_root.as_str(),
-            ),
-            asked => ("runtime_config.pipeline_root", asked),
-        };
-        if let Err(message) = self.parts().roots.resolve(root) {
-            faults.add(format!("{field}.{place}"), message);
+        if let Err(wrong) = self.parts().roots.of(&resolved.plan, &body.pipeline_root) {
+            faults.add(format!("{field}.{}", wrong.field), wrong.message);
         }
         trigger
     }

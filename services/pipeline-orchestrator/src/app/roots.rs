@@ -1,6 +1,7 @@
 //! Where runs may put their outputs.
 
 use objects::{Access, Location};
+use pipeline_spec::Plan;
 
 use crate::domain::violation::clip;
 
@@ -10,6 +11,15 @@ pub struct Roots {
     /// Absolute paths; the first is where outputs go when nobody says otherwise.
     folders: Vec<String>,
     access: Access,
+}
+
+/// A place that runs cannot put their outputs into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misplaced {
+    /// What names the place, within the request.
+    pub field: &'static str,
+    /// Why not, and what would be right.
+    pub message: String,
 }
 
 impl Roots {
@@ -25,11 +35,34 @@ impl Roots {
         }
     }
 
-    /// The place of a run's outputs: what was asked for, or the store's own root.
+    /// The place of a run's outputs: what was asked for, else what the pipeline says, else the store's own root.
+    ///
+    /// Many pipelines name a store that their author had. Where nothing is put there, it does not matter.
+    ///
+    /// # Errors
+    /// The place is in no store that can be written.
+    pub fn of(&self, plan: &Plan, asked: &str) -> Result<String, Misplaced> {
+        let misplaced = |field, message| Misplaced { field, message };
+        if !asked.is_empty() {
+            let resolved = self.resolve(asked);
+            return resolved.map_err(|message| misplaced("runtime_config.pipeline_root", message));
+        }
+        match self.resolve(&plan.default_root) {
+            Err(message) if plan.stores_artifacts() => {
+                Err(misplaced("pipeline_spec.default_pipeline_root", message))
+            }
+            Err(_) => self
+                .resolve("")
+                .map_err(|message| misplaced("pipeline_spec.default_pipeline_root", message)),
+            Ok(place) => Ok(place),
+        }
+    }
+
+    /// The place that was asked for, or the store's own root.
     ///
     /// # Errors
     /// The place is in no store that can be written; what would be right.
-    pub fn resolve(&self, asked: &str) -> Result<String, String> {
+    fn resolve(&self, asked: &str) -> Result<String, String> {
         let own = self.folders.first().map_or("", String::as_str);
         if asked.is_empty() {
             return Ok(own.to_owned());
@@ -118,5 +151,38 @@ mod tests {
         ] {
             assert!(roots.resolve(asked).is_err(), "{asked}");
         }
+    }
+
+    #[test]
+    fn a_root_of_the_pipeline_matters_only_where_something_is_put() {
+        let access = Access::new(&[], &objects::Environment::default());
+        let roots = Roots::new(["/data/artifacts"], access);
+        let plan = |outputs: &str| {
+            let text = format!(
+                "pipelineInfo: {{name: p}}\nschemaVersion: 2.1.0\ndefaultPipelineRoot: s3://theirs/x\n\
+                 root: {{dag: {{tasks: {{t: {{componentRef: {{name: c}}, taskInfo: {{name: t}}}}}}}}}}\n\
+                 components: {{c: {{executorLabel: e, outputDefinitions: {{{outputs}}}}}}}\n\
+                 deploymentSpec: {{executors: {{e: {{container: {{image: i, command: [echo]}}}}}}}}\n"
+            );
+            let document = pipeline_spec::parse(text.as_bytes()).expect("it is read");
+            pipeline_spec::plan(&document).expect("it is valid")
+        };
+        let values = plan("parameters: {o: {parameterType: STRING}}");
+        assert_eq!(roots.of(&values, "").as_deref(), Ok("/data/artifacts"));
+        let asked = roots
+            .of(&values, "s3://theirs/x")
+            .expect_err("it was asked for");
+        assert_eq!(asked.field, "runtime_config.pipeline_root");
+
+        let artifacts = plan(
+            "artifacts: {o: {artifactType: {schemaTitle: system.Model, schemaVersion: 0.0.1}}}",
+        );
+        let wrong = roots
+            .of(&artifacts, "")
+            .expect_err("the model would be put there");
+        assert_eq!(wrong.field, "pipeline_spec.default_pipeline_root");
+        assert!(wrong.message.contains("s3://theirs/x"), "{wrong:?}");
+        let given = roots.of(&artifacts, "/data/artifacts/y");
+        assert_eq!(given.as_deref(), Ok("/data/artifacts/y"));
     }
 }

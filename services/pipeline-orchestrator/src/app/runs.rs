@@ -193,15 +193,9 @@ impl App {
             &facts,
             &mut faults,
         );
-        let (root_field, root) = match new.pipeline_root.as_str() {
-            "" => (
-                "run.pipeline_spec.default_pipeline_root",
-                plan.default_root.as_str(),
-            ),
-            asked => ("run.runtime_config.pipeline_root", asked),
-        };
-        let pipeline_root = self.parts().roots.resolve(root).unwrap_or_else(|message| {
-            faults.add(root_field, message);
+        let place = self.parts().roots.of(&plan, &new.pipeline_root);
+        let pipeline_root = place.unwrap_or_else(|wrong| {
+            faults.add(format!("run.{}", wrong.field), wrong.message);
             String::new()
         });
         let mut cache = self.parts().cache;

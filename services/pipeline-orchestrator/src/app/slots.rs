@@ -86,12 +86,9 @@ impl App {
         given.extend(occasion.chosen);
         let plan = &resolved.plan;
         let given = parameters("run", plan, given, &facts, &mut faults);
-        let asked = match body.pipeline_root.as_str() {
-            "" => plan.default_root.as_str(),
-            asked => asked,
-        };
-        let pipeline_root = self.parts().roots.resolve(asked).unwrap_or_else(|message| {
-            faults.add("run.runtime_config.pipeline_root", message);
+        let place = self.parts().roots.of(plan, &body.pipeline_root);
+        let pipeline_root = place.unwrap_or_else(|wrong| {
+            faults.add(format!("run.{}", wrong.field), wrong.message);
             String::new()
         });
         faults.into_result(())?;
