@@ -1,8 +1,9 @@
-//! What makes a process of this machine like one in its image: the shell, and the files of its working directory.
+//! What makes a process of this machine like one in its image: the shell, the names of the interpreter, and the files of
+//! its working directory.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use api_runner::v1::WorkloadSpec;
@@ -27,6 +28,37 @@ pub(super) fn make_shell(data_dir: &Path, bash: Option<PathBuf>) -> io::Result<O
     fs::create_dir_all(&dir)?;
     symlink(bash, dir.join("sh"))?;
     Ok(Some(dir))
+}
+
+/// Makes a directory whose `python` and `python3` are the interpreter that stands for a Python image; many machines have the
+/// second name only. None where the image is another, or an environment brings them.
+pub(super) fn bring_python(
+    image: &str,
+    rules: &[Rule],
+    plan: &Plan,
+    dir: &Path,
+) -> Result<Option<PathBuf>, Error> {
+    let python = match image::meaning(image, rules) {
+        Meaning::Python(_) => true,
+        Meaning::Rule(rule) => rule.python.is_some(),
+        Meaning::None | Meaning::Unknown => false,
+    };
+    let brought = !plan.path_prefix.is_empty() || plan.venv.is_some();
+    if !python || brought || plan.python.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let bin = dir.join("bin");
+    fs::create_dir_all(&bin).map_err(Error::io(&bin))?;
+    // A link would hide from an interpreter which virtual environment it is of.
+    let interpreter = plan.python.display().to_string().replace('\'', "'\\''");
+    let text = format!("#!/bin/sh\nexec '{interpreter}' \"$@\"\n");
+    for name in ["python", "python3"] {
+        let path = bin.join(name);
+        fs::write(&path, &text).map_err(Error::io(&path))?;
+        let runs = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&path, runs).map_err(Error::io(&path))?;
+    }
+    Ok(Some(bin))
 }
 
 /// Why a containerised component cannot run: nothing of it is in the pipeline.

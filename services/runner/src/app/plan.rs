@@ -348,6 +348,10 @@ impl Runner {
             assignment.python = format!("{bin}/python");
             assignment.path_prefix.insert(0, bin);
         }
+        let dir = self.0.files.dir(id);
+        if let Some(bin) = likeness::bring_python(&spec.image, &self.0.config.images, plan, &dir)? {
+            assignment.path_prefix.push(bin.display().to_string());
+        }
         if let Some(shell) = &self.0.shell
             && !image::plain_shell(&spec.image)
         {

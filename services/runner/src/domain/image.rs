@@ -27,7 +27,7 @@ pub struct Rule {
 pub enum Meaning<'a> {
     /// A configured rule.
     Rule(&'a Rule),
-    /// An official Python image; the version when the tag names one.
+    /// A Python image, official or of Red Hat's; the version when its name or tag tells it.
     Python(Option<(u32, u32)>),
     /// No image is named.
     None,
@@ -43,11 +43,13 @@ pub fn meaning<'a>(image: &str, rules: &'a [Rule]) -> Meaning<'a> {
     if let Some(rule) = rules.iter().find(|rule| matches(&rule.image, image)) {
         return Meaning::Rule(rule);
     }
-    let (name, tag) = name_and_tag(image);
-    if name != "python" {
-        return Meaning::Unknown;
+    match name_and_tag(image) {
+        ("python", tag) => Meaning::Python(tag.and_then(python_version)),
+        (name, _) => match red_hat_version(name) {
+            Some(version) => Meaning::Python(Some(version)),
+            None => Meaning::Unknown,
+        },
     }
-    Meaning::Python(tag.and_then(python_version))
 }
 
 /// Whether the `sh` of an image is one that knows little more than POSIX, as on Debian; that of Alpine, BusyBox, Fedora and
@@ -75,6 +77,15 @@ fn python_version(tag: &str) -> Option<(u32, u32)> {
     let major = parts.next()?.parse().ok()?;
     let minor = parts.next()?.parse().ok()?;
     Some((major, minor))
+}
+
+/// The version of an image that Red Hat names after it: `python-39`, `python-312-minimal`.
+fn red_hat_version(name: &str) -> Option<(u32, u32)> {
+    let digits = name.strip_prefix("python-")?;
+    let digits = digits.strip_suffix("-minimal").unwrap_or(digits);
+    let (major, minor) = digits.split_at_checked(1)?;
+    let short = digits.len() <= 3 && digits.bytes().all(|digit| digit.is_ascii_digit());
+    short.then_some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// Whether `text` matches `pattern`, where `*` stands for any text.
@@ -112,11 +123,19 @@ mod tests {
             ("localhost:5000/python", None),
             ("python:latest", None),
             ("registry.access.redhat.com/ubi9/python:3.11", Some((3, 11))),
+            (
+                "registry.access.redhat.com/ubi9/python-311:latest",
+                Some((3, 11)),
+            ),
+            ("ubi8/python-39", Some((3, 9))),
+            ("ubi10/python-312-minimal:10.0-1", Some((3, 12))),
         ] {
             assert_eq!(meaning(image, &[]), Meaning::Python(version), "{image}");
         }
         assert_eq!(meaning("alpine", &[]), Meaning::Unknown);
-        assert_eq!(meaning("my/python-app:3.11", &[]), Meaning::Unknown);
+        for image in ["my/python-app:3.11", "python-", "python-3", "python-31100"] {
+            assert_eq!(meaning(image, &[]), Meaning::Unknown, "{image}");
+        }
         assert_eq!(meaning("", &[]), Meaning::None);
     }
 

@@ -232,3 +232,38 @@ async fn an_image_that_is_not_there_is_noted_or_refused() {
     let refused = runner.try_launch("strict", spec).await.unwrap_err();
     assert!(refused.message().contains("spec.image"), "{refused:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shell_of_a_python_image_knows_its_interpreter_by_both_names() {
+    let dir = TempDir::new().unwrap();
+    let runner = Fixture::new(&dir).await;
+    // No directory of PATH has any interpreter, as on machines that have `python3` only.
+    let empty = TempDir::new().unwrap();
+    let line =
+        "python -c 'print(\"first\")' && exec python3 -c 'import sys; print(sys.argv[1:])' \"$0\"";
+    let mut spec = command(&["/bin/sh", "-c", line, "a b"]);
+    spec.env.push(step::EnvVar {
+        name: "PATH".to_owned(),
+        value: empty.path().display().to_string(),
+    });
+    for (id, image) in [
+        ("alpine", "python:3.11-alpine3.9"),
+        ("ubi", "registry.example/ubi9/python-311:latest"),
+    ] {
+        spec.image = image.to_owned();
+        runner.launch(id, spec.clone()).await;
+        let ended = runner.ended(id).await;
+        let log = runner.log(id).await;
+        assert_eq!(state(&ended), pb::State::Succeeded, "{log}");
+        assert!(log.contains("first") && log.contains("['a b']"), "{log}");
+    }
+    spec.image = "registry.example/other:1".to_owned();
+    runner.launch("other", spec).await;
+    let ended = runner.ended("other").await;
+    assert_eq!(
+        state(&ended),
+        pb::State::Failed,
+        "no interpreter was asked for"
+    );
+    runner.shut_down().await;
+}
