@@ -25,4 +25,5 @@ mod secrets;
 mod service_deaths;
 mod start;
 mod stop_deaths;
+mod unreadable;
 mod workflow_deaths;

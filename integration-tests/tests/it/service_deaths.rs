@@ -41,8 +41,8 @@ pub(crate) fn armed(point: &str, hit: u32) -> Options {
         .boot("boot-one")
 }
 
-/// Points that only a stop, the removal of a run, the cache or a schedule passes; other tests take those.
-const SPECIAL: [&str; 4] = [".stop.", ".delete.", ".cache.", ".schedule."];
+/// Points that only a stop, the removal of a run, its loss, the cache or a schedule passes; other tests take those.
+const SPECIAL: [&str; 5] = [".stop.", ".delete.", ".give_up.", ".cache.", ".schedule."];
 
 /// The points of every run.
 fn points() -> Vec<&'static str> {

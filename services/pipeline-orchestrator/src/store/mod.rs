@@ -21,7 +21,7 @@ pub(crate) mod specs;
 pub(crate) mod sql;
 pub(crate) mod tasks;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use facts::Facts;
 pub use idempotency::{CallKey, Known};

@@ -17,10 +17,11 @@ use super::alarm::Alarm;
 use super::cache::Round;
 use super::calls::{self, Answer};
 use super::engine::Inner;
+use super::giving_up::{self, Streak};
 use super::{cache, cleanup, launch};
 use crate::domain::{
-    Artifact, Cancel, Changes, Effect, Entered, Event, RunRecord, RunState, RunStatus, StepError,
-    Task, TaskRecord, TaskStatus, WorkloadUpdate, launch_spec, step,
+    Artifact, Cancel, Changes, Effect, Event, RunRecord, RunState, RunStatus, StepError, Task,
+    TaskRecord, TaskStatus, WorkloadUpdate, launch_spec, step,
 };
 use crate::store::{artifacts, runs, sequences, specs, tasks};
 
@@ -30,8 +31,6 @@ const BATCH: usize = 512;
 const IN_FLIGHT: usize = 64;
 /// The pause after another run was faster.
 const RACED: Duration = Duration::from_millis(2);
-/// How often a lasting failure is met before the run is given up.
-const LASTING: u32 = 3;
 
 /// What an actor is told.
 #[derive(Debug)]
@@ -67,7 +66,7 @@ pub(super) enum Failure {
 
 impl Failure {
     /// Whether trying again from the stored rows gives the same.
-    fn lasting(&self) -> bool {
+    pub(super) fn lasting(&self) -> bool {
         match self {
             Self::Step(_) | Self::Corrupt(_) => true,
             Self::Sql(_) | Self::Cleanup(_) | Self::Gone | Self::Fenced | Self::Raced => false,
@@ -82,10 +81,12 @@ pub(super) async fn live(
     mut messages: mpsc::UnboundedReceiver<Message>,
 ) {
     let mut failures = 0;
+    let mut streak = Streak::default();
     loop {
         match drive(&engine, run, &mut messages).await {
             Ok(()) => {
                 failures = 0;
+                streak = Streak::default();
                 if engine.retire(run, &messages) {
                     return;
                 }
@@ -100,48 +101,23 @@ pub(super) async fn live(
                 failures += 1;
                 let error = aip::chain(&failure);
                 tracing::warn!(%run, error, "a run cannot go on yet");
-                if failure.lasting() && failures >= LASTING {
-                    give_up(&engine, run, &error).await;
+                if streak.hopeless(&failure) {
+                    match giving_up::end(&engine, run, &error).await {
+                        Ok(()) => {}
+                        Err(Failure::Fenced) => {
+                            engine.fenced();
+                            return;
+                        }
+                        Err(error) => {
+                            let error = aip::chain(&error);
+                            tracing::warn!(%run, error, "a run cannot be ended yet");
+                        }
+                    }
                 }
                 tokio::time::sleep(calls::pause(failures)).await;
             }
         }
     }
-}
-
-/// Fails a run that the engine cannot read, however often it tries: better a named end than none.
-async fn give_up(engine: &Inner, run: RunId, error: &str) {
-    let Ok(Some(mut record)) = record(engine, run).await else {
-        return;
-    };
-    if record.run.status.ended() || record.deleting {
-        return;
-    }
-    let now = engine.clock.now();
-    let ended = &mut record.run;
-    ended.status = RunStatus::Failed;
-    ended.finished_at = Some(now);
-    ended.version += 1;
-    ended.body.reason = "STORED_RUN_UNREADABLE".to_owned();
-    ended.body.message = format!("the stored run cannot be executed: {error}");
-    ended.body.history.push(Entered {
-        status: RunStatus::Failed,
-        at: now,
-    });
-    let ended = record.run;
-    let written = engine.db.write(move |conn| {
-        Box::pin(async move {
-            runs::update(conn, &ended).await?;
-            crate::store::cache::release_run(conn, run).await
-        })
-    });
-    match written.await {
-        Ok(released) => engine.cache_ended(&released),
-        Err::<_, sql::Error>(error) => {
-            tracing::warn!(%run, error = aip::chain(&error), "a run cannot be ended");
-        }
-    }
-    engine.watchers.changed(run, true);
 }
 
 async fn drive(
@@ -196,7 +172,7 @@ async fn drive(
     Ok(())
 }
 
-async fn record(engine: &Inner, run: RunId) -> Result<Option<RunRecord>, sql::Error> {
+pub(super) async fn record(engine: &Inner, run: RunId) -> Result<Option<RunRecord>, sql::Error> {
     engine
         .db
         .read(move |conn| Box::pin(async move { runs::get(conn, run).await }))

@@ -23,6 +23,8 @@ pub(super) enum Error {
     Sql(#[from] sql::Error),
     #[error("the runner answered {code:?}: {message}")]
     Runner { code: tonic::Code, message: String },
+    #[error("the runner did not say all that it executes for the run")]
+    Unfinished,
     #[error("content cannot be removed")]
     Objects(#[from] objects::Error),
 }
@@ -39,7 +41,7 @@ impl From<tonic::Status> for Error {
 /// Removes a run and all that is its own.
 pub(super) async fn remove(engine: &Inner, record: &RunRecord) -> Result<(), Error> {
     let run = record.run.id;
-    stop_open_attempts(engine, record).await?;
+    stop_open_attempts(engine, run, "the run is being deleted").await?;
     leave_cache(engine, record).await?;
     let context = rpc::Context::background("pipeline-orchestrator");
     let request = runner::ForgetRequest {
@@ -92,8 +94,11 @@ async fn leave_cache(engine: &Inner, record: &RunRecord) -> Result<(), Error> {
 }
 
 /// Marks every open attempt as stopped, so that a launch that is still on its way starts nothing.
-async fn stop_open_attempts(engine: &Inner, record: &RunRecord) -> Result<(), Error> {
-    let run = record.run.id;
+pub(super) async fn stop_open_attempts(
+    engine: &Inner,
+    run: RunId,
+    reason: &str,
+) -> Result<(), Error> {
     let records = engine
         .db
         .read(move |conn| Box::pin(async move { tasks::of_run(conn, run).await }))
@@ -105,16 +110,22 @@ async fn stop_open_attempts(engine: &Inner, record: &RunRecord) -> Result<(), Er
         let Some(attempt) = task.open_attempt() else {
             continue;
         };
-        let request = runner::StopRequest {
-            id: attempt.workload_id.to_string(),
-            reason: "the run is being deleted".to_owned(),
-        };
-        let context = rpc::Context::background("pipeline-orchestrator");
-        engine
-            .workloads()
-            .stop(context.request(STOP_TIMEOUT, request))
-            .await?;
+        stop(engine, attempt.workload_id.to_string(), reason).await?;
     }
+    Ok(())
+}
+
+/// Asks the runner to end a program.
+pub(super) async fn stop(engine: &Inner, id: String, reason: &str) -> Result<(), Error> {
+    let request = runner::StopRequest {
+        id,
+        reason: reason.to_owned(),
+    };
+    let context = rpc::Context::background("pipeline-orchestrator");
+    engine
+        .workloads()
+        .stop(context.request(STOP_TIMEOUT, request))
+        .await?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod cache;
 mod calls;
 mod cleanup;
 mod engine;
+mod giving_up;
 pub(crate) mod launch;
 mod numbers;
 pub(crate) mod retention;
@@ -40,6 +41,7 @@ pub const ABORT_POINTS: &[&str] = &[
     "orchestrator.stop.sent",
     "orchestrator.schedule.computed",
     "orchestrator.schedule.committed",
+    "orchestrator.give_up.stopped",
     "orchestrator.delete.forgotten",
     "orchestrator.delete.content",
     "orchestrator.delete.committed",

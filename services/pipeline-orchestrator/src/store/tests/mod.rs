@@ -21,8 +21,8 @@ use crate::domain::{
 };
 
 /// A database with the file that it may be in.
-struct Opened {
-    db: Db,
+pub(crate) struct Opened {
+    pub(crate) db: Db,
     _dir: TempDir,
 }
 
@@ -37,7 +37,7 @@ async fn open(url: Option<String>) -> Opened {
 }
 
 /// An empty SQLite file and an empty PostgreSQL database.
-async fn both() -> [Opened; 2] {
+pub(crate) async fn both() -> [Opened; 2] {
     let url = testkit::postgres().create_database();
     [open(None).await, open(Some(url)).await]
 }
@@ -50,7 +50,7 @@ where
     db.write(run).await.unwrap()
 }
 
-fn micros(value: i64) -> Timestamp {
+pub(crate) fn micros(value: i64) -> Timestamp {
     Timestamp::from_micros(value)
 }
 
@@ -61,7 +61,7 @@ fn spec(body: &str) -> Spec {
     }
 }
 
-fn run(name: &str, created_at: i64, experiment: ExperimentId) -> RunRecord {
+pub(crate) fn run(name: &str, created_at: i64, experiment: ExperimentId) -> RunRecord {
     let status = RunStatus::Pending;
     let at = micros(created_at);
     RunRecord {
@@ -94,7 +94,7 @@ fn run(name: &str, created_at: i64, experiment: ExperimentId) -> RunRecord {
     }
 }
 
-async fn insert(db: &Db, record: RunRecord) {
+pub(crate) async fn insert(db: &Db, record: RunRecord) {
     write(db, move |conn| {
         Box::pin(async move { runs::insert(conn, &record, &spec("{}")).await })
     })
