@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use sql::Conn;
 
 use crate::domain::violation::{Violation, clip};
-use crate::domain::{Spec, platform};
+use crate::domain::{Spec, boundless, platform};
 use crate::error::Error;
 use crate::store::specs;
 
@@ -38,12 +38,18 @@ impl Plans {
     /// Everything that is wrong with it.
     pub async fn check(&self, field: &str, value: Value) -> Result<Checked, Error> {
         let spec = spec_of(&value)?;
-        if let Some(plan) = self.cached(&spec.hash) {
-            return Ok(Checked { spec, plan });
+        let plan = match self.cached(&spec.hash) {
+            Some(plan) => plan,
+            None => {
+                let plan = Arc::new(plan_of(field.to_owned(), value).await?);
+                self.remember(&spec.hash, &plan);
+                plan
+            }
+        };
+        match boundless(&plan) {
+            Some(message) => Err(Error::field(field, message)),
+            None => Ok(Checked { spec, plan }),
         }
-        let plan = Arc::new(plan_of(field.to_owned(), value).await?);
-        self.remember(&spec.hash, &plan);
-        Ok(Checked { spec, plan })
     }
 
     /// The plan of a stored specification.
@@ -112,10 +118,12 @@ pub(crate) fn features() -> Features {
 /// What a plan asks for and the engine does not execute yet.
 pub(crate) fn unsupported(field: &str, plan: &Plan) -> Vec<Violation> {
     let faults = pipeline_spec::unsupported(plan, &features());
-    faults
-        .into_iter()
-        .map(|fault| violation(field, fault))
-        .collect()
+    let faults = faults.into_iter().map(|fault| violation(field, fault));
+    let boundless = boundless(plan).map(|message| Violation {
+        field: field.to_owned(),
+        message,
+    });
+    faults.chain(boundless).collect()
 }
 
 /// A fault of a specification or its parameters as one of the request.

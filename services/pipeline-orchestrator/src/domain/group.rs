@@ -35,7 +35,11 @@ impl Engine<'_> {
             return self.fail(id, "TOO_MANY_TASKS", message);
         }
         match resolve::root_inputs(self.state, self.state.task(id)?) {
-            Ok(inputs) => self.task_mut(id)?.body.inputs = inputs,
+            Ok(inputs) => {
+                if !self.set_inputs(id, inputs)? {
+                    return Ok(());
+                }
+            }
             Err(unresolved) => return self.fail_unresolved(id, &unresolved),
         }
         self.open_group(id)
@@ -66,7 +70,9 @@ impl Engine<'_> {
         };
         let entries = inputs.parameters.len() + inputs.channels.len() + inputs.artifacts.len();
         self.state.operations += entries as u64;
-        self.task_mut(id)?.body.inputs = inputs;
+        if !self.set_inputs(id, inputs)? {
+            return Ok(());
+        }
         match unmet {
             Ok(None) => {}
             Ok(Some(why)) => {

@@ -82,6 +82,10 @@ impl Engine<'_> {
             );
             return self.fail(id, "TOO_MANY_ITEMS", message);
         };
+        // What a recursion repeats was planned once only.
+        if let Some((reason, message)) = self.too_much(self.state.task(id)?, more) {
+            return self.fail(id, reason, message);
+        }
         self.state.expected_tasks = expected;
         if self.state.groups.contains_key(&id) {
             return self.reopen_loop(id, items, limit);

@@ -41,6 +41,7 @@
 //! unfinished dependencies, so nothing is searched. A loop keeps its list once; iterations get their item.
 
 mod attempts;
+mod budget;
 mod cache;
 pub mod compare;
 mod condition;
@@ -97,6 +98,7 @@ pub use records::{
 };
 pub use resolve::resource_name;
 pub use run_filter::{Condition, RunKey, RunTest, cut, parse_run_filter};
+pub use size::boundless;
 pub use state::{MAX_DEPTH, MAX_TASKS, RunState, parse_workload_id};
 pub use status::{
     Advance, AttemptStatus, IllegalMove, RunAction, RunStatus, TaskAction, TaskKind, TaskStatus,

@@ -7,7 +7,7 @@ use ids::TaskId;
 use super::engine::Engine;
 use super::event::StepError;
 use super::loops;
-use super::model::{Entered, Inputs, Outputs, Run};
+use super::model::{Entered, Outputs, Run};
 use super::status::{IllegalMove, RunAction, TaskAction, TaskKind, TaskStatus};
 
 impl Run {
@@ -47,6 +47,10 @@ impl Engine<'_> {
     fn reset(&mut self, id: TaskId, whole: bool) -> Result<(), StepError> {
         let group = self.state.groups.contains_key(&id);
         self.act(id, TaskAction::Reset)?;
+        // The items of a loop are among its inputs; they say how many iterations it has.
+        if !group {
+            self.clear_inputs(id)?;
+        }
         let task = self.task_mut(id)?;
         if whole || !group {
             task.started_at = None;
@@ -56,10 +60,6 @@ impl Engine<'_> {
         body.message.clear();
         (body.failed_child, body.cache) = (None, None);
         body.outputs = Outputs::default();
-        // The items of a loop are among its inputs; they say how many iterations it has.
-        if !group {
-            body.inputs = Inputs::default();
-        }
         body.attempts_before = u32::try_from(body.attempts.len()).unwrap_or(u32::MAX);
         if group {
             self.reset_inside(id, whole)

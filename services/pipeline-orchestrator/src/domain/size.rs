@@ -2,21 +2,22 @@
 
 use std::collections::HashMap;
 
-use pipeline_spec::plan::{Body, Component, Items, Plan};
+use pipeline_spec::plan::{Body, Component, Items, Plan, Task};
 
-use super::state::MAX_DEPTH;
+use super::state::{MAX_DEPTH, MAX_TASKS};
 
 /// What is known of a component.
 #[derive(Debug, Clone, Copy)]
 enum Size {
-    /// It is being counted; so many tasks around it have a condition.
+    /// It is being counted; so many tasks around it may turn out not to run: they have a condition, or go through a list
+    /// that may be empty.
     Open {
         conditions: usize,
     },
     Known(u64),
 }
 
-/// The tasks of a plan; none when it is nested too deep, or a component holds itself and no condition can end that. Groups
+/// The tasks of a plan; none when it is nested too deep, or a component holds itself and neither a condition nor an empty list can end that. Groups
 /// that share a component multiply, so a small document can ask for any number. A loop whose items the plan does not know
 /// counts as one task, and a component that holds itself is opened as often as its condition says, so it counts once. Also the
 /// sizes of the components, by name.
@@ -38,11 +39,31 @@ pub(super) fn planned(plan: &Plan) -> (Option<u64>, HashMap<String, u64>) {
     (all, known.collect())
 }
 
+/// Why a plan can never be executed to its end, as a run would say at its start.
+pub fn boundless(plan: &Plan) -> Option<String> {
+    match planned(plan).0 {
+        Some(tasks) if tasks <= MAX_TASKS => None,
+        Some(_) | None => Some(format!(
+            "the pipeline comes to more than {MAX_TASKS} tasks, or is nested deeper than {MAX_DEPTH}"
+        )),
+    }
+}
+
 struct Counter<'p> {
     plan: &'p Plan,
     sizes: HashMap<&'p str, Size>,
     depth: usize,
     conditions: usize,
+}
+
+/// Whether a task is a loop over items that the plan does not know; there may be none, which ends a recursion too.
+fn may_be_empty(task: &Task) -> bool {
+    let items = task.iterator.as_ref().map(|iterator| &iterator.items);
+    match items {
+        Some(Items::Parameter(_) | Items::Artifact(_)) => true,
+        Some(Items::Raw(items)) => items.is_empty(),
+        None => false,
+    }
 }
 
 impl<'p> Counter<'p> {
@@ -55,7 +76,8 @@ impl<'p> Counter<'p> {
         };
         let mut tasks = 1_u64;
         for task in dag.tasks.values() {
-            let condition = usize::from(!task.trigger.condition.is_empty());
+            let ends = !task.trigger.condition.is_empty() || may_be_empty(task);
+            let condition = usize::from(ends);
             self.conditions += condition;
             let inner = self.inner(&task.component)?;
             self.conditions -= condition;

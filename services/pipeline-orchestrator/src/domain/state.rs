@@ -9,6 +9,7 @@ use pipeline_spec::plan::{
     Body, Component, Dag, Items, Iterator as Loop, Plan, Strategy, Task as PlanTask,
 };
 
+use super::budget;
 use super::event::{Effect, StepError};
 use super::importer;
 use super::loops::{self, Iterations};
@@ -56,6 +57,10 @@ pub struct RunState {
     pub(super) held: BTreeSet<TaskId>,
     /// How many programs the run executes, pauses before retries included.
     pub(super) programs: u64,
+    /// The bytes of all that its tasks received.
+    pub(super) input_bytes: u64,
+    /// How many these may be.
+    pub(super) input_limit: u64,
     /// Elementary operations so far, so that tests can see that the work is linear.
     pub(super) operations: u64,
 }
@@ -187,6 +192,8 @@ impl RunState {
             waits: BTreeSet::new(),
             held: BTreeSet::new(),
             programs: 0,
+            input_bytes: 0,
+            input_limit: budget::MAX_INPUT_BYTES,
             operations: 0,
         })
     }
@@ -209,6 +216,7 @@ impl RunState {
         let mut children: HashMap<TaskId, Vec<TaskId>> = HashMap::new();
         for task in state.tasks.values() {
             state.programs += u64::from(task.is_open_program() && !task.held());
+            state.input_bytes += budget::bytes(&task.body.inputs);
             state.held.extend(task.held().then_some(task.id));
             state
                 .waits

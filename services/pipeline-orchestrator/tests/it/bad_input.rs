@@ -345,3 +345,61 @@ async fn nested_values_and_large_texts_are_survived() {
     let large = json!({"rows": 1, "text": "x".repeat(1 << 20)});
     server.run(inline("r", &program(), &large)).await.unwrap();
 }
+
+/// Two loops inside each other that come to 160,000 tasks.
+fn too_many() -> Value {
+    let items: Vec<i32> = (0..400).collect();
+    let items = serde_json::to_string(&items).unwrap();
+    let repeated = |component: &str| {
+        json!({
+            "componentRef": {"name": component},
+            "taskInfo": {"name": "each"},
+            "parameterIterator": {"itemInput": "item", "items": {"raw": items}},
+        })
+    };
+    let inputs = json!({"parameters": {"item": {"parameterType": "NUMBER_INTEGER"}}});
+    json!({
+        "pipelineInfo": {"name": "many"},
+        "schemaVersion": "2.1.0",
+        "sdkVersion": "kfp-2.17.0",
+        "components": {
+            "comp-body": {"inputDefinitions": inputs, "dag": {"tasks": {"each": repeated("comp-echo")}}},
+            "comp-echo": {"inputDefinitions": inputs, "executorLabel": "exec-echo"},
+        },
+        "deploymentSpec": {"executors": {"exec-echo": {"container": {"image": "python:3.11", "command": ["echo"]}}}},
+        "root": {"dag": {"tasks": {"each": repeated("comp-body")}}},
+    })
+}
+
+#[tokio::test]
+async fn a_pipeline_that_no_run_could_hold_is_refused_at_upload() {
+    for server in servers().await {
+        let refused = server.run(inline("many", &too_many(), &json!({}))).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(fields(&refused), ["run.pipeline_spec"], "{refused}");
+        assert!(
+            refused.message().contains("more than 100000 tasks"),
+            "{refused}"
+        );
+        let request = kfp::CreatePipelineAndVersionRequest {
+            pipeline: Some(kfp::Pipeline {
+                name: "many".to_owned(),
+                ..Default::default()
+            }),
+            pipeline_version: Some(kfp::PipelineVersion {
+                pipeline_spec: Some(object(&too_many())),
+                ..Default::default()
+            }),
+        };
+        let created = server
+            .pipelines()
+            .create_pipeline_and_version(request)
+            .await;
+        let refused = created.unwrap_err();
+        assert!(
+            refused.message().contains("more than 100000 tasks"),
+            "{refused}"
+        );
+        nothing_is_left(&server).await;
+    }
+}

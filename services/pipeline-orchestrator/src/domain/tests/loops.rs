@@ -361,3 +361,47 @@ fn a_loop_that_is_stopped_ends() {
     assert_eq!(bench.state.run.status, RunStatus::Canceled);
     assert_eq!(bench.get("each[1]").status, TaskStatus::Canceled);
 }
+
+/// A loop of ten items whose tasks are given a thousand bytes each, twice: the iteration and its program.
+fn with_large_values() -> Plan {
+    let mut inner = task("t", "takes", &[]);
+    inner.parameters.insert("x".into(), from_group(ITEM));
+    inner.parameters.insert("large".into(), from_group("large"));
+    let mut takes = takes();
+    takes
+        .input_parameters
+        .insert("large".into(), text(None, false));
+    let mut body = component(Body::Dag(dag(vec![inner])));
+    body.input_parameters.insert(ITEM.into(), text(None, false));
+    body.input_parameters
+        .insert("large".into(), text(None, false));
+    let items = (0..10).map(|item| json!(item)).collect();
+    let mut each = iterate("each", "body", Items::Raw(items), 0);
+    each.parameters
+        .insert("large".into(), constant(json!("x".repeat(1_000))));
+    let root = component(Body::Dag(dag(vec![each])));
+    plan(root, vec![("body", body), ("takes", takes)])
+}
+
+#[test]
+fn what_iterations_receive_together_is_bounded() {
+    let mut bench = Bench::new(with_large_values(), json!({}));
+    bench.step(Event::Start);
+    assert!(bench.state.input_bytes > 21_000 && bench.state.input_bytes < 25_000);
+    let loaded = bench.rows.load();
+    assert_eq!(loaded.input_bytes, bench.state.input_bytes);
+
+    let mut bench = Bench::new(with_large_values(), json!({}));
+    bench.state.input_limit = 9_000;
+    bench.step(Event::Start);
+    assert!(bench.state.input_bytes <= 9_000);
+    let tasks = bench.state.tasks();
+    let refused = tasks.filter(|task| task.body.reason == "INPUTS_TOO_LARGE");
+    let refused: Vec<&Task> = refused.collect();
+    assert!(!refused.is_empty());
+    let message = &refused[0].body.message;
+    assert!(
+        message.contains("pass large values as artifacts"),
+        "{message}"
+    );
+}

@@ -93,6 +93,7 @@ impl Rows {
         assert_eq!(loaded.open_importers, state.open_importers);
         assert_eq!(loaded.expected_tasks, state.expected_tasks);
         assert_eq!(loaded.waits, state.waits);
+        assert_eq!(loaded.input_bytes, state.input_bytes);
         assert_eq!(loaded.groups.len(), state.groups.len());
         for (id, group) in &state.groups {
             let other = &loaded.groups[id];
