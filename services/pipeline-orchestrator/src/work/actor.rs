@@ -384,8 +384,7 @@ impl<'e> Actor<'e> {
             .ids_needed()
             .saturating_add(artifacts)
             .saturating_add(1);
-        let mut numbers = self.engine.numbers.lock().await;
-        numbers.reserve(&self.engine.db, needed).await?;
+        let mut numbers = self.engine.numbers.promise(&self.engine.db, needed).await?;
         let now = self.alarm.now(&self.engine.clock);
         for event in events {
             let outcome = step(&mut self.state, event, now, &mut || numbers.draw())?;

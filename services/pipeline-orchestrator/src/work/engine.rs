@@ -57,7 +57,7 @@ pub(super) struct Inner {
     pub(super) clock: Clock,
     supervisor: Supervisor,
     active: Gauge,
-    pub(super) numbers: tokio::sync::Mutex<Numbers>,
+    pub(super) numbers: Numbers,
     pub(super) watchers: Watchers,
     /// Who waits for a task that runs for its key in the cache.
     pub(super) waiters: Waiters,
@@ -76,7 +76,7 @@ impl RunEngine {
             clock: deps.clock,
             supervisor: deps.supervisor,
             active: deps.active,
-            numbers: tokio::sync::Mutex::default(),
+            numbers: Numbers::default(),
             watchers: Watchers::new(deps.any_end),
             waiters: Waiters::default(),
             actors: Mutex::default(),
