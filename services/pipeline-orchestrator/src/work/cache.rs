@@ -4,9 +4,10 @@
 //! loaded, since the run asks again then. A task that begins to wait looks once more after its commit whether the other
 //! one still runs: the other one commits its end before it tells, so one of the two sees the other.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
+use futures_util::StreamExt as _;
 use ids::{ArtifactId, RunId, TaskId};
 
 use super::actor::Failure;
@@ -16,6 +17,11 @@ use crate::domain::{
 };
 use crate::store::cache::{Found, Writes};
 use crate::store::{artifacts, cache};
+
+/// Keys whose entries are in memory at a time.
+const KEYS: usize = 500;
+/// Artifacts whose content is looked for at a time.
+const LOOKS: usize = 16;
 
 /// What the cache was asked before a commit, and what follows for it.
 #[derive(Debug, Default)]
@@ -47,8 +53,11 @@ pub(super) async fn answers(
     };
     let keys: BTreeSet<String> = asked.iter().filter_map(key).collect();
     let keys: Vec<String> = keys.into_iter().collect();
-    let mut found = cache::look_up(&engine.db, &state.run.pipeline_name, &keys).await?;
     let mut known: HashMap<String, Known> = HashMap::new();
+    for keys in keys.chunks(KEYS) {
+        let found = cache::look_up(&engine.db, &state.run.pipeline_name, keys).await?;
+        usable(engine, found, round, &mut known).await?;
+    }
     let mut events = Vec::with_capacity(asked.len());
     for effect in asked {
         let Effect::FindCached {
@@ -59,9 +68,6 @@ pub(super) async fn answers(
         else {
             continue;
         };
-        if let Some(rows) = found.remove(&key) {
-            known.insert(key.clone(), sort(engine, rows, round).await?);
-        }
         let answer = answer(
             engine,
             known.get(&key),
@@ -78,44 +84,76 @@ pub(super) async fn answers(
 /// What there is for a key.
 #[derive(Debug, Default)]
 struct Known {
-    /// Entries that can be used, newest first.
-    entries: Vec<(CacheEntry, CacheHit)>,
+    /// The newest entry that can be used. No older one is of use to anybody who refuses it for its age.
+    entry: Option<(CacheEntry, CacheHit)>,
     /// The task that runs for it.
     leader: Option<(RunId, TaskId)>,
     /// Why entries cannot be used.
     note: String,
 }
 
-/// Tells what can be used from what cannot.
-async fn sort(engine: &Inner, rows: Vec<Found>, round: &mut Round) -> Result<Known, Failure> {
-    let mut known = Known::default();
-    for Found {
-        entry,
-        running,
-        run_ended,
-    } in rows
-    {
-        if running && !run_ended {
-            known.leader = Some((entry.run_id, entry.id));
-            continue;
+/// Finds what can be used for each key. Many keys are asked for at a time when a loop begins, so they go together: for
+/// the newest entry of each, the artifacts are read, then their content is looked for; where that is gone, the next
+/// entry follows.
+async fn usable(
+    engine: &Inner,
+    found: HashMap<String, Vec<Found>>,
+    round: &mut Round,
+    known: &mut HashMap<String, Known>,
+) -> Result<(), Failure> {
+    let now = engine.clock.now();
+    let mut searches: Vec<(String, VecDeque<CacheEntry>)> = Vec::with_capacity(found.len());
+    for (key, rows) in found {
+        let mut entries = VecDeque::new();
+        let of_key = known.entry(key.clone()).or_default();
+        for row in rows {
+            match (row.running, row.run_ended) {
+                (true, false) => of_key.leader = Some((row.entry.run_id, row.entry.id)),
+                // Its run went without a word; nobody will end it.
+                (true, true) => {
+                    round.stale.insert(row.entry.id);
+                }
+                (false, _) => entries.push_back(row.entry),
+            }
         }
-        if running {
-            // Its run went without a word; nobody will end it.
-            round.stale.insert(entry.id);
-            continue;
+        searches.push((key, entries));
+    }
+    while !searches.is_empty() {
+        let mut candidates: Vec<(String, CacheEntry)> = Vec::new();
+        for (key, entries) in &mut searches {
+            let of_key = known.entry(key.clone()).or_default();
+            while let Some(entry) = entries.pop_front() {
+                let Some(why) = entry.refusal(now, 0) else {
+                    candidates.push((key.clone(), entry));
+                    break;
+                };
+                of_key.note = not_used(&entry, &format!("the entry {why}"));
+            }
         }
-        match outputs(engine, &entry).await? {
-            Ok(hit) => known.entries.push((entry, hit)),
-            Err((why, unusable)) => {
-                let (path, run) = (&entry.task_path, entry.run_id);
-                known.note = format!("the outputs of `{path}` of run {run} are not used: {why}");
-                if matches!(unusable, Unusable::Gone(_)) {
-                    round.stale.insert(entry.id);
+        let contents = Contents::of(engine, candidates.iter().map(|(_, entry)| entry)).await?;
+        for (key, entry) in candidates {
+            let of_key = known.entry(key).or_default();
+            match contents.outputs(&entry) {
+                Ok(hit) => of_key.entry = Some((entry, hit)),
+                Err((why, unusable)) => {
+                    of_key.note = not_used(&entry, &why);
+                    if matches!(unusable, Unusable::Gone(_)) {
+                        round.stale.insert(entry.id);
+                    }
                 }
             }
         }
+        searches.retain(|(key, entries)| {
+            let unanswered = known.get(key).is_none_or(|known| known.entry.is_none());
+            unanswered && !entries.is_empty()
+        });
     }
-    Ok(known)
+    Ok(())
+}
+
+fn not_used(entry: &CacheEntry, why: &str) -> String {
+    let (path, run) = (&entry.task_path, entry.run_id);
+    format!("the outputs of `{path}` of run {run} are not used: {why}")
 }
 
 fn answer(
@@ -127,17 +165,13 @@ fn answer(
 ) -> CacheAnswer {
     let now = engine.clock.now();
     let mut note = known.map_or_else(String::new, |known| known.note.clone());
-    for (entry, hit) in known.into_iter().flat_map(|known| &known.entries) {
+    if let Some((entry, hit)) = known.and_then(|known| known.entry.as_ref()) {
         match entry.refusal(now, max_age_s) {
             None => {
                 round.used.push((entry.id, task));
                 return CacheAnswer::Hit(Box::new(hit.clone()));
             }
-            Some(why) => {
-                let (path, run) = (&entry.task_path, entry.run_id);
-                note =
-                    format!("the outputs of `{path}` of run {run} are not used: the entry {why}");
-            }
+            Some(why) => note = not_used(entry, &format!("the entry {why}")),
         }
     }
     let leader = known.and_then(|known| known.leader);
@@ -163,58 +197,83 @@ enum Unusable {
     Unreadable(&'static str),
 }
 
-/// The outputs of an entry with their artifacts, or why they are not there any more.
-async fn outputs(
-    engine: &Inner,
-    entry: &CacheEntry,
-) -> Result<Result<CacheHit, (String, Unusable)>, Failure> {
-    let mut hit = CacheHit {
-        run: entry.run_id,
-        task: entry.id,
-        path: entry.task_path.clone(),
-        parameters: entry.outputs.parameters.clone(),
-        artifacts: Default::default(),
-    };
-    let ids = entry.outputs.artifacts.values().flatten().copied();
-    let ids: Vec<ArtifactId> = ids.collect();
-    let records = artifacts::by_ids(&engine.db, &ids).await?;
-    for (name, ids) in &entry.outputs.artifacts {
-        let mut list = Vec::with_capacity(ids.len());
-        for id in ids {
-            let Some(artifact) = records.get(id) else {
-                let why = format!("artifact `{name}` was removed");
-                return Ok(Err((why, Unusable::Gone("was removed"))));
-            };
-            if let Some(unusable) = gone(engine, artifact).await {
-                let (Unusable::Gone(why) | Unusable::Unreadable(why)) = unusable;
-                let uri = &artifact.uri;
-                return Ok(Err((
-                    format!("artifact `{name}` {why} (`{uri}`)"),
-                    unusable,
-                )));
-            }
-            list.push(artifact.clone());
-        }
-        hit.artifacts.insert(name.clone(), list);
-    }
-    Ok(Ok(hit))
+/// The artifacts of some entries, and what is wrong with their content.
+struct Contents {
+    records: HashMap<ArtifactId, Artifact>,
+    unusable: HashMap<ArtifactId, Unusable>,
 }
 
-/// Why the content of an artifact is not what it was; none when it is there, or somewhere else than in our store.
-async fn gone(engine: &Inner, artifact: &Artifact) -> Option<Unusable> {
-    if !artifact.present || !engine.objects.contains(&artifact.uri) {
-        return None;
+impl Contents {
+    async fn of(
+        engine: &Inner,
+        entries: impl Iterator<Item = &CacheEntry>,
+    ) -> Result<Self, Failure> {
+        let ids: BTreeSet<ArtifactId> = entries
+            .flat_map(|entry| entry.outputs.artifacts.values().flatten().copied())
+            .collect();
+        let ids: Vec<ArtifactId> = ids.into_iter().collect();
+        let records = artifacts::by_ids(&engine.db, &ids).await?;
+        let ours =
+            |artifact: &&Artifact| artifact.present && engine.objects.contains(&artifact.uri);
+        let looks: Vec<_> = records
+            .values()
+            .filter(ours)
+            .map(|artifact| look(engine.objects.clone(), artifact))
+            .collect();
+        let looks = futures_util::stream::iter(looks).buffer_unordered(LOOKS);
+        let unusable = looks.filter_map(std::future::ready).collect().await;
+        Ok(Self { records, unusable })
     }
-    match engine.objects.stat(&artifact.uri).await {
-        Ok(Some(stat)) if stat.directory != artifact.directory => {
-            Some(Unusable::Gone("is of another kind now"))
+
+    /// The outputs of an entry with their artifacts, or why they are not there any more.
+    fn outputs(&self, entry: &CacheEntry) -> Result<CacheHit, (String, Unusable)> {
+        let mut hit = CacheHit {
+            run: entry.run_id,
+            task: entry.id,
+            path: entry.task_path.clone(),
+            parameters: entry.outputs.parameters.clone(),
+            artifacts: Default::default(),
+        };
+        for (name, ids) in &entry.outputs.artifacts {
+            let mut list = Vec::with_capacity(ids.len());
+            for id in ids {
+                let Some(artifact) = self.records.get(id) else {
+                    let why = format!("artifact `{name}` was removed");
+                    return Err((why, Unusable::Gone("was removed")));
+                };
+                if let Some(unusable) = self.unusable.get(id) {
+                    let (Unusable::Gone(why) | Unusable::Unreadable(why)) = unusable;
+                    let uri = &artifact.uri;
+                    return Err((format!("artifact `{name}` {why} (`{uri}`)"), *unusable));
+                }
+                list.push(artifact.clone());
+            }
+            hit.artifacts.insert(name.clone(), list);
         }
-        Ok(Some(stat)) if !stat.directory && stat.size != artifact.size_bytes => {
-            Some(Unusable::Gone("has another size now"))
-        }
-        Ok(Some(_)) => None,
-        Ok(None) => Some(Unusable::Gone("is gone")),
-        Err(_) => Some(Unusable::Unreadable("cannot be read now")),
+        Ok(hit)
+    }
+}
+
+/// Looks whether the content of an artifact in our store is what it was, and says why not.
+fn look(
+    objects: objects::Store,
+    artifact: &Artifact,
+) -> impl Future<Output = Option<(ArtifactId, Unusable)>> + Send + use<> {
+    let (id, uri) = (artifact.id, artifact.uri.clone());
+    let (directory, size) = (artifact.directory, artifact.size_bytes);
+    async move {
+        let unusable = match objects.stat(&uri).await {
+            Ok(Some(stat)) if stat.directory != directory => {
+                Unusable::Gone("is of another kind now")
+            }
+            Ok(Some(stat)) if !stat.directory && stat.size != size => {
+                Unusable::Gone("has another size now")
+            }
+            Ok(Some(_)) => return None,
+            Ok(None) => Unusable::Gone("is gone"),
+            Err(_) => Unusable::Unreadable("cannot be read now"),
+        };
+        Some((id, unusable))
     }
 }
 
