@@ -1,6 +1,7 @@
 //! Lists of runs with tags, parameters and metrics, and what runs differ in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use ids::RunId;
 use serde_json::{Map, Value};
@@ -18,6 +19,8 @@ use crate::store::{Facts, runs, specs, tasks};
 const KIND: &str = "run";
 /// Runs that are compared.
 const COMPARED: std::ops::RangeInclusive<usize> = 2..=10;
+/// Bytes of their specifications together; two of the largest fit.
+const COMPARED_BYTES: usize = 64 << 20;
 
 /// A run with what it is found by.
 #[derive(Debug, Clone)]
@@ -116,9 +119,9 @@ impl App {
         }
         let read = self.read(move |conn| {
             Box::pin(async move {
-                let mut all = Vec::new();
+                let (mut all, mut specs) = (Vec::new(), Specs::default());
                 for id in ids {
-                    all.push(compared(conn, id).await?);
+                    all.push(compared(conn, id, &mut specs).await?);
                 }
                 Ok(all)
             })
@@ -132,30 +135,60 @@ impl App {
     }
 }
 
-async fn compared(conn: &mut Conn, id: RunId) -> Result<(Listed, Compared), Error> {
+/// The specifications of runs that are compared, each once.
+#[derive(Default)]
+struct Specs {
+    by_hash: HashMap<String, Arc<Value>>,
+    bytes: usize,
+}
+
+impl Specs {
+    async fn get(&mut self, conn: &mut Conn, hash: &str) -> Result<Arc<Value>, Error> {
+        if let Some(known) = self.by_hash.get(hash) {
+            return Ok(Arc::clone(known));
+        }
+        let text = specs::get(conn, hash).await?.unwrap_or_default();
+        self.bytes += text.len();
+        if self.bytes > COMPARED_BYTES {
+            let message = format!(
+                "the specifications of these runs are larger than {} MiB together; compare fewer runs",
+                COMPARED_BYTES >> 20
+            );
+            return Err(Error::field("run_ids", message));
+        }
+        let spec: Arc<Value> = Arc::new(serde_json::from_str(&text).unwrap_or_default());
+        self.by_hash.insert(hash.to_owned(), Arc::clone(&spec));
+        Ok(spec)
+    }
+}
+
+async fn compared(
+    conn: &mut Conn,
+    id: RunId,
+    specs: &mut Specs,
+) -> Result<(Listed, Compared), Error> {
     let record = visible(conn, id).await?;
-    let spec = specs::get(conn, &record.spec_hash).await?;
-    let spec: Option<Value> = spec.and_then(|text| serde_json::from_str(&text).ok());
+    let spec = specs.get(conn, &record.spec_hash).await?;
     let parameters = match tasks::by_path(conn, id, "").await? {
         Some(root) => inputs(root)?,
         // It has not started.
-        None => with_defaults(spec.as_ref(), &record.run.body.parameters),
+        None => with_defaults(&spec, &record.run.body.parameters),
     };
     let listed = with_facts(conn, vec![record]).await?.pop();
     let listed = listed.ok_or_else(|| Error::not_found(KIND, id))?;
     let compared = Compared {
         parameters,
         metrics: listed.facts.metrics.clone(),
-        spec: spec.unwrap_or(Value::Null),
+        spec,
     };
     Ok((listed, compared))
 }
 
 /// The parameters that were given, with the pipeline's defaults.
-fn with_defaults(spec: Option<&Value>, given: &Map<String, Value>) -> Map<String, Value> {
-    let document = spec.map(|spec| spec.get("pipeline_spec").unwrap_or(spec));
+fn with_defaults(spec: &Value, given: &Map<String, Value>) -> Map<String, Value> {
+    let document = spec.get("pipeline_spec").unwrap_or(spec);
     let declared = document
-        .and_then(|document| document.pointer("/root/inputDefinitions/parameters"))
+        .pointer("/root/inputDefinitions/parameters")
         .and_then(Value::as_object);
     let defaults = declared.into_iter().flatten().filter_map(|(name, one)| {
         let default = one.get("defaultValue")?;

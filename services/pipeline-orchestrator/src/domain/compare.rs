@@ -1,13 +1,16 @@
 //! In what runs differ.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use pipeline_spec::text_form;
 use serde_json::{Map, Value};
 
 /// Differences that are listed.
 const MAX_DIFFERENCES: usize = 500;
-/// Characters of a value; source code may be longer.
+/// Bytes of all that is listed, so that the answer fits into a message.
+const MAX_BYTES: usize = 2 << 20;
+/// Characters of a value, or of a name; source code may be longer.
 const MAX_TEXT: usize = 2_000;
 const MAX_CODE: usize = 32_000;
 
@@ -18,8 +21,8 @@ pub struct Compared {
     pub parameters: Map<String, Value>,
     /// Its metrics.
     pub metrics: BTreeMap<String, f64>,
-    /// The specification that it executes.
-    pub spec: Value,
+    /// The specification that it executes; runs of the same one share it.
+    pub spec: Arc<Value>,
 }
 
 /// What a difference is about.
@@ -48,107 +51,186 @@ pub struct Difference {
 
 /// The differences, and whether there are more than these.
 pub fn differences(runs: &[Compared]) -> (Vec<Difference>, bool) {
-    let mut all: Vec<BTreeMap<(Aspect, String), String>> = Vec::new();
-    let same_spec = runs.windows(2).all(|pair| pair[0].spec == pair[1].spec);
-    for run in runs {
-        let mut facts = BTreeMap::new();
-        for (name, value) in &run.parameters {
-            facts.insert((Aspect::Parameter, name.clone()), text_form(value));
-        }
-        for (name, value) in &run.metrics {
-            facts.insert((Aspect::Metric, name.clone()), value.to_string());
-        }
-        if !same_spec {
-            specification(&run.spec, &mut facts);
-        }
-        all.push(facts);
+    let mut list = List::default();
+    let parameters: Vec<&Map<String, Value>> = runs.iter().map(|run| &run.parameters).collect();
+    for name in names(parameters.iter().map(|map| map.keys())) {
+        let values = parameters.iter().map(|map| map.get(name).map(text_form));
+        list.add(Aspect::Parameter, name, values);
     }
-    let keys: BTreeSet<&(Aspect, String)> = all.iter().flat_map(BTreeMap::keys).collect();
-    let differ = |key: &&(Aspect, String)| {
-        all.windows(2)
-            .any(|pair| pair[0].get(*key) != pair[1].get(*key))
+    for name in names(runs.iter().map(|run| run.metrics.keys())) {
+        let values = runs.iter().map(|run| run.metrics.get(name));
+        list.add(Aspect::Metric, name, values.map(|v| v.map(f64::to_string)));
+    }
+    let first = runs.first().map(|run| &run.spec);
+    let same = |run: &Compared| {
+        first.is_some_and(|first| Arc::ptr_eq(first, &run.spec) || *first == run.spec)
     };
-    let mut found = keys.into_iter().filter(differ);
-    let listed: Vec<Difference> = found
-        .by_ref()
-        .take(MAX_DIFFERENCES)
-        .map(|key| {
-            let max = if key.0 == Aspect::Code {
-                MAX_CODE
-            } else {
-                MAX_TEXT
-            };
-            let values = all.iter().map(|facts| facts.get(key));
-            Difference {
-                aspect: key.0,
-                name: key.1.clone(),
-                values: values
-                    .map(|value| value.map(|text| shortened(text, max)))
-                    .collect(),
-            }
+    if !runs.iter().all(same) {
+        let specs: Vec<Option<&Value>> = runs.iter().map(|run| Some(&*run.spec)).collect();
+        specification(&specs, &mut list);
+    }
+    (list.found, list.more)
+}
+
+/// What was found, as much of it as is listed.
+#[derive(Debug, Default)]
+struct List {
+    found: Vec<Difference>,
+    bytes: usize,
+    more: bool,
+}
+
+impl List {
+    /// Takes in what the runs have for a name, unless it is the same in all.
+    fn add(
+        &mut self,
+        aspect: Aspect,
+        name: &str,
+        values: impl Iterator<Item = Option<String>> + Clone,
+    ) {
+        let mut others = values.clone();
+        let first = others.next();
+        if self.more || others.all(|other| first.as_ref() == Some(&other)) {
+            return;
+        }
+        let max = match aspect {
+            Aspect::Code => MAX_CODE,
+            Aspect::Parameter | Aspect::Metric | Aspect::Spec => MAX_TEXT,
+        };
+        let difference = Difference {
+            aspect,
+            name: shortened(name, MAX_TEXT),
+            values: values
+                .map(|value| value.map(|text| shortened(&text, max)))
+                .collect(),
+        };
+        let texts = difference.values.iter().flatten().map(String::len);
+        let bytes = difference.name.len() + texts.sum::<usize>();
+        if self.found.len() >= MAX_DIFFERENCES || self.bytes + bytes > MAX_BYTES {
+            self.more = true;
+            return;
+        }
+        self.bytes += bytes;
+        self.found.push(difference);
+    }
+}
+
+fn names<'a, I>(of_runs: impl Iterator<Item = I>) -> BTreeSet<&'a String>
+where
+    I: Iterator<Item = &'a String>,
+{
+    of_runs.flatten().collect()
+}
+
+/// A part of the specification of each run; none where a run does not have it.
+type Parts<'a> = Vec<Option<&'a Value>>;
+
+fn part<'a>(parts: &[Option<&'a Value>], name: &str) -> Parts<'a> {
+    let inner = parts.iter().map(|part| part.and_then(|one| one.get(name)));
+    inner.collect()
+}
+
+fn keys<'a>(parts: &[Option<&'a Value>]) -> BTreeSet<&'a String> {
+    let objects = parts.iter().flatten().filter_map(|part| part.as_object());
+    objects.flat_map(Map::keys).collect()
+}
+
+/// What programs run, as code, then the leaves of a specification by their paths. All runs are walked through together,
+/// so what is the same takes no memory.
+fn specification(specs: &[Option<&Value>], list: &mut List) {
+    let wrapped = |spec: &Option<&'_ Value>| spec.is_some_and(|s| s.get("pipeline_spec").is_some());
+    let documents: Parts<'_> = specs
+        .iter()
+        .map(|spec| spec.map(|spec| spec.get("pipeline_spec").unwrap_or(spec)))
+        .collect();
+    let platforms: Parts<'_> = specs
+        .iter()
+        .map(|spec| match wrapped(spec) {
+            true => spec.and_then(|spec| spec.get("platform_spec")),
+            false => None,
         })
         .collect();
-    (listed, found.next().is_some())
-}
-
-/// The leaves of a specification by their paths; what programs run, as code.
-fn specification(spec: &Value, facts: &mut BTreeMap<(Aspect, String), String>) {
-    let (document, platform) = match spec.get("pipeline_spec") {
-        Some(inner) => (inner, spec.get("platform_spec")),
-        None => (spec, None),
-    };
-    for (name, part) in document.as_object().into_iter().flatten() {
-        if name == "deploymentSpec" {
-            deployment(part, facts);
-        } else {
-            leaves(name, part, facts);
+    let executors = part(&part(&documents, "deploymentSpec"), "executors");
+    for label in keys(&executors) {
+        let containers = part(&part(&executors, label), "container");
+        let component = label.strip_prefix("exec-").unwrap_or(label);
+        list.add(Aspect::Code, component, containers.iter().map(code));
+    }
+    for name in keys(&documents) {
+        let parts = part(&documents, name);
+        match name.as_str() {
+            "deploymentSpec" => deployment(&parts, list),
+            _ => leaves(&mut name.clone(), &parts, list),
         }
     }
-    if let Some(platform) = platform {
-        leaves("platform_spec", platform, facts);
-    }
+    leaves(&mut "platform_spec".to_owned(), &platforms, list);
 }
 
-fn deployment(deployment: &Value, facts: &mut BTreeMap<(Aspect, String), String>) {
-    for (name, part) in deployment.as_object().into_iter().flatten() {
+/// What is deployed, without what is shown as code.
+fn deployment(deployments: &[Option<&Value>], list: &mut List) {
+    for name in keys(deployments) {
+        let parts = part(deployments, name);
+        let path = format!("deploymentSpec.{name}");
         if name != "executors" {
-            leaves(&format!("deploymentSpec.{name}"), part, facts);
+            leaves(&mut path.clone(), &parts, list);
             continue;
         }
-        for (label, executor) in part.as_object().into_iter().flatten() {
-            let component = label.strip_prefix("exec-").unwrap_or(label);
-            let mut rest = executor.clone();
-            if let Some(container) = rest.get_mut("container").and_then(Value::as_object_mut) {
-                let words = ["command", "args"].map(|key| container.remove(key));
-                let texts: Vec<&str> = words
-                    .iter()
-                    .flatten()
-                    .filter_map(Value::as_array)
-                    .flatten()
-                    .filter_map(Value::as_str)
-                    .collect();
-                facts.insert((Aspect::Code, component.to_owned()), texts.join("\n"));
+        for label in keys(&parts) {
+            let executors = part(&parts, label);
+            for name in keys(&executors) {
+                let inner = part(&executors, name);
+                let path = format!("{path}.{label}.{name}");
+                if name != "container" {
+                    leaves(&mut path.clone(), &inner, list);
+                    continue;
+                }
+                let shown = |name: &&String| name.as_str() != "command" && name.as_str() != "args";
+                for name in keys(&inner).into_iter().filter(shown) {
+                    leaves(&mut format!("{path}.{name}"), &part(&inner, name), list);
+                }
             }
-            leaves(&format!("deploymentSpec.executors.{label}"), &rest, facts);
         }
     }
 }
 
-fn leaves(path: &str, value: &Value, facts: &mut BTreeMap<(Aspect, String), String>) {
+/// What a program runs.
+fn code(container: &Option<&Value>) -> Option<String> {
+    let container = container.and_then(Value::as_object)?;
+    let words = ["command", "args"].map(|key| container.get(key));
+    let texts = words.into_iter().flatten().filter_map(Value::as_array);
+    let texts: Vec<&str> = texts.flatten().filter_map(Value::as_str).collect();
+    Some(texts.join("\n"))
+}
+
+fn leaves(path: &mut String, parts: &[Option<&Value>], list: &mut List) {
+    if list.more || parts.iter().all(Option::is_none) {
+        return;
+    }
+    let length = path.len();
+    let leaf = |part: &Option<&Value>| part.filter(|value| is_leaf(value)).map(text_form);
+    list.add(Aspect::Spec, path, parts.iter().map(leaf));
+    for name in keys(parts) {
+        path.push('.');
+        path.push_str(name);
+        leaves(path, &part(parts, name), list);
+        path.truncate(length);
+    }
+    let arrays = parts.iter().flatten().filter_map(|part| part.as_array());
+    for index in 0..arrays.map(Vec::len).max().unwrap_or(0) {
+        let inner = parts.iter().map(|part| part.and_then(|one| one.get(index)));
+        let inner: Parts<'_> = inner.collect();
+        path.push_str(&format!("[{index}]"));
+        leaves(path, &inner, list);
+        path.truncate(length);
+    }
+}
+
+/// Whether a value has nothing inside.
+fn is_leaf(value: &Value) -> bool {
     match value {
-        Value::Object(map) if !map.is_empty() => {
-            for (name, inner) in map {
-                leaves(&format!("{path}.{name}"), inner, facts);
-            }
-        }
-        Value::Array(items) if !items.is_empty() => {
-            for (index, inner) in items.iter().enumerate() {
-                leaves(&format!("{path}[{index}]"), inner, facts);
-            }
-        }
-        leaf => {
-            facts.insert((Aspect::Spec, path.to_owned()), text_form(leaf));
-        }
+        Value::Object(map) => map.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
     }
 }
 
@@ -175,7 +257,7 @@ mod tests {
         Compared {
             parameters: json!({"lr": lr, "epochs": 3}).as_object().unwrap().clone(),
             metrics: [("accuracy".to_owned(), acc)].into(),
-            spec,
+            spec: Arc::new(spec),
         }
     }
 
@@ -212,5 +294,57 @@ mod tests {
         };
         let (found, more) = differences(&[many(1), many(2)]);
         assert_eq!((found.len(), more), (MAX_DIFFERENCES, true));
+    }
+
+    #[test]
+    fn a_list_of_large_values_is_cut_by_its_bytes() {
+        let code = |text: char| {
+            let one =
+                json!({"container": {"image": "i", "args": [text.to_string().repeat(30_000)]}});
+            let all: Map<String, Value> = (0..200)
+                .map(|n| (format!("exec-{n}"), one.clone()))
+                .collect();
+            Compared {
+                spec: Arc::new(json!({"deploymentSpec": {"executors": all}})),
+                ..Compared::default()
+            }
+        };
+        let (found, more) = differences(&[code('a'), code('b')]);
+        assert!(
+            more && !found.is_empty() && found.len() < 200,
+            "{}",
+            found.len()
+        );
+        let texts = found.iter().flat_map(|one| one.values.iter().flatten());
+        assert!(texts.map(String::len).sum::<usize>() <= MAX_BYTES);
+    }
+
+    #[test]
+    fn parts_of_other_kinds_are_told_by_their_paths() {
+        let spec = |root: Value| Compared {
+            spec: Arc::new(json!({"root": root})),
+            ..Compared::default()
+        };
+        let (found, more) = differences(&[
+            spec(json!({"a": {"b": 1, "c": 2}})),
+            spec(json!({"a": [1, {"d": 2}]})),
+            spec(json!({"a": {"b": 1}})),
+        ]);
+        let told: Vec<(&str, Vec<Option<&str>>)> = found
+            .iter()
+            .map(|one| {
+                (
+                    one.name.as_str(),
+                    one.values.iter().map(Option::as_deref).collect(),
+                )
+            })
+            .collect();
+        let expected = [
+            ("root.a.b", vec![Some("1"), None, Some("1")]),
+            ("root.a.c", vec![Some("2"), None, None]),
+            ("root.a[0]", vec![None, Some("1"), None]),
+            ("root.a[1].d", vec![None, Some("2"), None]),
+        ];
+        assert_eq!((told.as_slice(), more), (expected.as_slice(), false));
     }
 }
