@@ -90,6 +90,17 @@ impl Runner {
             labels: &placement.labels,
             annotations: &placement.annotations,
         };
+        // Every program of a pipeline finds these; what it is given by name wins.
+        let known = [
+            ("KFP_POD_NAME", pod.name),
+            ("KFP_POD_UID", pod.uid),
+            ("NAMESPACE", pod.namespace),
+        ];
+        let known = known.map(|(name, value)| EnvVar {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        });
+        assignment.env.splice(..0, known);
         for variable in &spec.env_from {
             let Some(env_from::Source::FieldPath(path)) = &variable.source else {
                 continue;

@@ -392,7 +392,14 @@ async fn config_maps_can_be_read_and_bad_names_are_refused() {
 async fn fields_of_the_workload_are_variables() {
     let stores = Stores::new().await;
     let field = |name: &str, path: &str| from(name, env_from::Source::FieldPath(path.to_owned()));
-    let mut spec = shell("echo $NAME $NS $LABEL $IP; test -n \"$NODE\" && test -n \"$UID_\"");
+    let mut spec = shell(
+        "echo $NAME $NS $LABEL $IP; test -n \"$NODE\" && test -n \"$UID_\" && \
+         echo $KFP_POD_NAME $NAMESPACE; test \"$KFP_POD_UID\" = \"$UID_\"",
+    );
+    spec.env.push(api_step::v1::EnvVar {
+        name: "NAMESPACE".to_owned(),
+        value: "own".to_owned(),
+    });
     spec.env_from = vec![
         field("NAME", "metadata.name"),
         field("NS", "metadata.namespace"),
@@ -410,7 +417,10 @@ async fn fields_of_the_workload_are_variables() {
     stores.runner.launch("w", spec).await;
     let ended = stores.runner.ended("w").await;
     assert_eq!(state(&ended), pb::State::Succeeded, "{ended:?}");
-    assert_eq!(stores.runner.log("w").await, "w default x 127.0.0.1\n");
+    assert_eq!(
+        stores.runner.log("w").await,
+        "w default x 127.0.0.1\nw own\n"
+    );
     assert!(
         ended
             .notes
