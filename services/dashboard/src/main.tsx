@@ -8,6 +8,7 @@ import "./style/run.css";
 import "./style/graph.css";
 import "./style/drawer.css";
 import "./style/compare.css";
+import "./style/narrow.css";
 import { useRoute } from "./ui/common.js";
 import { ComparePage } from "./ui/compare.js";
 import { RunPage } from "./ui/run.js";
