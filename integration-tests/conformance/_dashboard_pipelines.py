@@ -8,6 +8,7 @@ from kfp import compiler, dsl
 from kfp.dsl import HTML, ClassificationMetrics, Dataset, Input, Markdown, Metrics, Output
 
 PYTHON = "python:3.11"
+TICKS = 60
 
 # Each attack says what it learned; nothing but "nothing" may come of it. One line, since kfp writes defaults into a comment.
 ATTACKS = """<!doctype html><body><p>A report</p><script>
@@ -108,7 +109,7 @@ def ticks(count: int):
 
 @dsl.pipeline(name="printer")
 def printer():
-    ticks(count=120)
+    ticks(count=TICKS)
 
 
 @dsl.container_component
@@ -146,6 +147,23 @@ def healing(mark: str):
 def patient(mark: str):
     """Its second attempt is ten minutes away."""
     download(mark=mark).set_retry(num_retries=1, backoff_duration="600s")
+
+
+@dsl.container_component
+def work():
+    return dsl.ContainerSpec(image=PYTHON, command=["sleep", "600"])
+
+
+@dsl.container_component
+def clean_up():
+    return dsl.ContainerSpec(image=PYTHON, command=["sleep", "601"])
+
+
+@dsl.pipeline(name="guarded")
+def guarded():
+    """Neither what it does nor what cleans up after it ends by itself."""
+    with dsl.ExitHandler(clean_up()):
+        work()
 
 
 def compiled(pipeline):

@@ -12,12 +12,13 @@ import subprocess
 import tempfile
 import time
 
-from _dashboard_pipelines import compiled, failing, healing, large, looping, measured, patient, printer
+from _dashboard_pipelines import TICKS, compiled, failing, guarded, healing, large, looping, measured, patient, printer
 from _harness import ROOT, Server, Suite, environment, equal
 
 suite = Suite()
 TOKEN = "correct-horse-battery-staple"
 PAGE = ROOT / "services/dashboard"
+NAMES = ["attack", "failing", "guarded", "healing", "large", "looping", "measured", "mended", "patient", "printer"]
 REPORT = "<h1>Report</h1><p>Accuracy <b id=v></b></p><script>document.getElementById('v').textContent = 0.934</script>"
 
 
@@ -37,23 +38,34 @@ def logs():
     return pathlib.Path(environment()["cache"]) / "logs/dashboard"
 
 
-def prepare(server, locked):
-    runs = {
-        "failed": start(server, "failing", compiled(failing)),
+def begin(server):
+    """Starts the runs that are looked at."""
+    spec = compiled(failing)
+    # One line of one component is another.
+    mended = json.loads(json.dumps(spec).replace("too high: the loss is nan", "far too high: the loss is nan"))
+    return {
+        "large": start(server, "large", large(1000)),
+        "failed": start(server, "failing", spec),
+        "mended": start(server, "mended", mended, rate=0.5),
         "attack": start(server, "attack", compiled(measured)),
         "metrics": start(server, "measured", compiled(measured), attack=REPORT),
         "looping": start(server, "looping", compiled(looping)),
-        "large": start(server, "large", large(1000)),
         "healing": start(server, "healing", compiled(healing), mark=str(server.folder / "healing")),
         "patient": start(server, "patient", compiled(patient), mark=str(server.folder / "patient")),
+        "guarded": start(server, "guarded", compiled(guarded)),
     }
+
+
+def prepare(server, locked, runs):
+    """Waits until they are as far as they are to be, and says what the browser is told."""
     tag(server, runs["attack"], team="red")
     equal(server.wait(runs["failed"])["state"], "FAILED")
     equal(server.wait(runs["attack"])["state"], "SUCCEEDED")
     equal(server.wait(runs["metrics"])["state"], "SUCCEEDED")
     equal(server.wait(runs["looping"])["state"], "FAILED")
-    equal(server.wait(runs["large"], 300)["state"], "SUCCEEDED")
+    equal(server.wait(runs["mended"])["state"], "SUCCEEDED")
     equal(server.wait(runs["healing"])["state"], "FAILED")
+    equal(server.wait(runs["large"], 300)["state"], "SUCCEEDED")
     waiting(server, runs["patient"])
     env = environment()
     return {
@@ -65,7 +77,8 @@ def prepare(server, locked):
         "loop": next(task["task_id"] for path, task in server.tasks(runs["looping"]).items() if path == "for-loop-2"),
         "failedTask": server.tasks(runs["failed"])["train"]["task_id"],
         "patientTask": server.tasks(runs["patient"])["download"]["task_id"],
-        "specs": {"printer": compiled(printer)},
+        "names": NAMES,
+        "specs": {"printer": compiled(printer), "quick": large(1)},
         "locked": {"target": locked.url, "token": TOKEN},
     }
 
@@ -90,6 +103,8 @@ def drive(given):
 
 
 def declare(server, found):
+    runs = found["runs"]
+
     def of(check):
         assert "error" not in found[check], found[check]["error"]
         return found[check]["value"]
@@ -104,6 +119,12 @@ def declare(server, found):
             assert text in cause["card"], (text, cause["card"])
         assert cause["inView"], "the cause is below the fold"
         assert cause["title"].startswith("failing: Failed in train"), cause["title"]
+
+    @suite.test
+    def the_time_of_an_attempt_that_failed_is_not_drawn_as_a_success():
+        bar = of("cause")["bar"]
+        assert bar["title"].startswith("running, failed: "), bar
+        assert bar["striped"] and len(set(bar["colours"])) == 1, bar
 
     @suite.test
     def skipped_tasks_say_why():
@@ -122,7 +143,6 @@ def declare(server, found):
 
     @suite.test
     def the_program_of_a_task_is_told_also_when_it_never_ran():
-        runs = found["runs"]
         base = f"/apis/flumina.pipelines/v1/runs/{runs['failed']}/tasks"
         train, publish = (server.get(f"{base}/{task}:program") for task in ("train", "publish"))
         assert "def train(" in train["source"] and train["function"] == "train", train
@@ -162,8 +182,8 @@ def declare(server, found):
     def a_reload_in_the_middle_loses_nothing():
         live = of("live")
         equal(live["place"], {"url": True, "state": "Running"})
-        equal(live["hits"], "1 of 120")
-        assert "tick 119 " in live["last"], live["last"]
+        equal(live["hits"], f"1 of {TICKS}")
+        assert f"tick {TICKS - 1} " in live["last"], live["last"]
 
     @suite.test
     def an_html_artifact_reaches_nothing():
@@ -195,12 +215,16 @@ def declare(server, found):
 
     @suite.test
     def everything_that_can_be_operated_has_a_name():
-        equal({view: nameless for view, nameless in of("names").items() if nameless}, {})
+        equal({view: nameless for view, nameless in of("pictures").items() if nameless}, {})
+
+    @suite.test
+    def every_view_fits_a_phone():
+        equal(of("narrow"), {})
 
     @suite.test
     def the_list_filters_and_its_place_survives():
         found = of("list")
-        equal(sorted(found["all"]), ["attack", "failing", "healing", "large", "looping", "measured", "patient", "printer"])
+        equal(sorted(found["all"]), NAMES)
         equal([found["named"], found["reloaded"]], [["failing"]] * 2)
         equal(sorted(found["failed"]), ["failing", "healing", "looping"])
         assert found["url"].endswith("#/runs?name=fail"), found["url"]
@@ -208,11 +232,21 @@ def declare(server, found):
         assert "state=FAILED" in found["back"], found["back"]
 
     @suite.test
+    def the_list_is_live_and_asks_for_nothing_while_it_is():
+        found = of("liveList")
+        equal([found["asked"], found["stillChosen"]], [[], True])
+        assert found["appeared"] < 2000, found["appeared"]
+
+    @suite.test
+    def names_with_spaces_are_found():
+        equal(of("liveList")["box"], 'tag."my team" = "a b"')
+
+    @suite.test
     def conditions_are_added_by_a_form_and_by_a_click():
         found = of("conditions")
         equal(found["form"], ["measured"])
         equal(found["written"], 'param.rows >= 50 AND pipeline = failing')
-        equal([sorted(found["byForm"]), found["byTag"], sorted(found["byPipeline"])], [["failing"], ["attack"], ["attack", "measured"]])
+        equal([sorted(found["byForm"]), found["byTag"], sorted(found["byPipeline"])], [["failing", "mended"], ["attack"], ["attack", "measured"]])
         assert "is not" in found["refused"], found["refused"]
 
     @suite.test
@@ -223,6 +257,12 @@ def declare(server, found):
         assert "Parameters" in found["kinds"] and "Metrics" in found["kinds"] and "Code" in found["kinds"], found["kinds"]
         assert {"rate", "accuracy"} <= set(found["rows"]), found["rows"]
         equal(sorted(found["accuracy"]), ["0.934", "none"])
+        changed = found["changed"]
+        equal(changed["rows"], ["rate", "train"], "what differs")
+        kinds = [kind for kind, _ in changed["lines"]]
+        equal([kinds.count("removed"), kinds.count("added")], [1, 1], changed["lines"])
+        assert kinds.count("same") <= 6 and "fold" in kinds, changed["lines"]
+        equal(changed["marked"], ["far "])
         assert "not 1" in found["tooFew"], found["tooFew"]
         assert found["unknown"], "a run that is not there is compared"
 
@@ -250,17 +290,29 @@ def declare(server, found):
         equal([clone["display_name"], clone["parameters"], clone["state"]], ["gentler", {"rows": 100, "rate": 0.5}, "SUCCEEDED"])
 
     @suite.test
+    def exit_tasks_are_stopped_when_asked_again():
+        found = of("stopTwice")
+        assert "Exit tasks still run" in found["first"] and "clean up" in found["second"], found
+        assert "top" in found["sentence"], found["sentence"]
+        equal(found["buttons"], ["Run again…", "Retry"])
+        assert "stopped" in found["bar"], found["bar"]
+        run_id = runs["guarded"]
+        equal(server.get(f"/apis/flumina.pipelines/v1/runs/{run_id}")["state"], "CANCELED")
+        equal({task["state"] for path, task in server.tasks(run_id).items() if task.get("attempts")}, {"CANCELED"})
+
+    @suite.test
     def dark_is_dark_and_the_choice_lasts():
-        found = of("pictures")
+        found = of("colours")
         bright = {name: sum(map(int, re.findall(r"\d+", colour)[:3])) for name, colour in found.items()}
         assert bright["light"] > 700 and bright["dark"] < 120, found
-        assert bright["light, after the button"] < 120, found
+        assert bright["chosen"] < 120, found
 
     @suite.test
     def a_picture_of_every_view_is_there_to_be_looked_at():
         names = {path.stem for path in logs().glob("*.png")}
-        views = [*of("names"), "again", "retry", "chosen"]
-        equal({f"{view}-{scheme}" for view in views for scheme in ("light", "dark")} - names, set())
+        views = [*of("pictures"), "again", "retry", "chosen"]
+        wanted = {f"{view}-{scheme}" for view in views for scheme in ("light", "dark")}
+        equal((wanted | {f"{view}-narrow" for view in of("pictures")}) - names, set())
 
     @suite.test
     def a_token_is_asked_for_and_stays_out_of_urls_and_of_the_disk():
@@ -325,10 +377,12 @@ def declare_build():
 
 
 def main():
-    with suite.guard("the build"):
-        declare_build()
     with suite.guard("the browser"), Server() as server, Server(token=TOKEN) as locked:
-        given = prepare(server, locked)
+        runs = begin(server)
+        # While they run.
+        with suite.guard("the build"):
+            declare_build()
+        given = prepare(server, locked, runs)
         found = dict(drive(given), runs=given["runs"])
         declare(server, found)
         suite.run()
