@@ -29,6 +29,7 @@ fn meaning(point: &str) -> Meaning {
         "agent.after_started"
         | "agent.after_fork"
         | "agent.ended"
+        | "agent.collected"
         | "agent.before_result"
         | "agent.result_tmp" => Meaning::Lost,
         "agent.after_result"

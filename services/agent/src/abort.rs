@@ -13,6 +13,7 @@ pub(crate) const POINTS: &[&str] = &[
     "agent.after_started",
     "agent.after_fork",
     "agent.ended",
+    "agent.collected",
     "agent.before_result",
     "agent.result_tmp",
     "agent.after_result",

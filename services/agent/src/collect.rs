@@ -76,14 +76,20 @@ struct Stored {
 
 impl Stored {
     /// Notes an artifact whose place is in such a store; what a program names elsewhere is only recorded.
-    fn note(&mut self, declared: &OutputArtifact, merged: &MergedArtifact, prepared: &Prepared) {
+    fn note(
+        &mut self,
+        declared: &OutputArtifact,
+        merged: &MergedArtifact,
+        prepared: &Prepared,
+    ) -> Result<(), Failure> {
         let Some(path) = prepared.places.output_path(&merged.uri) else {
-            return;
+            return Ok(());
         };
         let custom = merged.custom_path.as_ref();
         let path = custom
             .filter(|path| Path::new(path).exists())
             .unwrap_or(&path);
+        self.refuse_second(declared, &merged.uri, Path::new(path))?;
         self.items.push(TransferItem {
             name: declared.name.clone(),
             uri: merged.uri.clone(),
@@ -91,6 +97,29 @@ impl Stored {
             sha256: String::new(),
         });
         self.uris.push((declared.name.clone(), merged.uri.clone()));
+        Ok(())
+    }
+
+    /// Two artifacts cannot be stored at one place: the one that is stored last would be what both are.
+    fn refuse_second(
+        &self,
+        declared: &OutputArtifact,
+        uri: &str,
+        path: &Path,
+    ) -> Result<(), Failure> {
+        let plain = |uri: &str| uri.trim_end_matches('/').to_owned();
+        let mut known = self.uris.iter();
+        let Some((first, _)) = known.find(|(_, known)| plain(known) == plain(uri)) else {
+            return Ok(());
+        };
+        if !path.exists() {
+            return Ok(());
+        }
+        let message = format!(
+            "output artifacts {first:?} and {:?} have one URI, {uri}: give each its own",
+            declared.name
+        );
+        Err(Failure::new(failure::OUTPUT_INVALID, message))
     }
 
     /// Stores them; none of the step's outputs count before all are there.
@@ -227,7 +256,7 @@ fn artifacts(
                 }
             }
             let content = content(declared, &merged)?;
-            stored.note(declared, &merged, prepared);
+            stored.note(declared, &merged, prepared)?;
             let required = taken.filter(|taken| !taken.optional && !taken.path.exists());
             if let (None, Some(taken)) = (&content, required) {
                 let message = format!(

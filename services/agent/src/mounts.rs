@@ -24,15 +24,16 @@ use crate::failure::{self, Failure, cannot};
 /// How many entries a directory may have that is replaced by one in memory.
 const MAX_ENTRIES: usize = 20_000;
 
-/// Makes the mounts of an assignment. From here on this process and all that it starts see them, and nobody else.
-pub(crate) fn enter(
-    dir: &Path,
-    assignment: &Assignment,
-    confidential: &Confidential,
-) -> Result<(), Failure> {
-    if assignment.mounts.is_empty() {
-        return Ok(());
-    }
+/// The mounts of an assignment, which are still to be made.
+pub(crate) struct Mounts<'a> {
+    stage: PathBuf,
+    mounts: Vec<(PathBuf, &'a Mount)>,
+}
+
+/// Leaves the machine's mount namespace, when anything is to be mounted: what is mounted from here on, this process and all
+/// that it starts see, and nobody else. An ordinary user writes files of its own process here, which a process that hides its
+/// memory may not.
+pub(crate) fn isolate<'a>(dir: &Path, assignment: &'a Assignment) -> Result<Mounts<'a>, Failure> {
     let mut mounts: Vec<(PathBuf, &Mount)> = Vec::with_capacity(assignment.mounts.len());
     for wanted in &assignment.mounts {
         let path: PathBuf = Path::new(&wanted.path).components().collect();
@@ -41,25 +42,35 @@ pub(crate) fn enter(
     }
     // What lies within another comes after it.
     mounts.sort_by_key(|(path, _)| path.components().count());
-    isolate()?;
-    let mut view = View {
-        stage: dir.join("root"),
-        own: Vec::new(),
-    };
-    for (path, wanted) in mounts {
-        view.make_point(&path)?;
-        if wanted.source.is_empty() {
-            in_memory(&path, wanted, confidential)?;
-        } else {
-            let source = Path::new(&wanted.source);
-            mount_bind_recursive(source, &path).map_err(denied("mount", &path))?;
-            if wanted.read_only {
-                read_only(&path)?;
-            }
-        }
-        view.own.push(path);
+    if !mounts.is_empty() {
+        own_namespace()?;
     }
-    Ok(())
+    let stage = dir.join("root");
+    Ok(Mounts { stage, mounts })
+}
+
+impl Mounts<'_> {
+    /// Makes the mounts.
+    pub(crate) fn make(self, confidential: &Confidential) -> Result<(), Failure> {
+        let mut view = View {
+            stage: self.stage,
+            own: Vec::new(),
+        };
+        for (path, wanted) in self.mounts {
+            view.make_point(&path)?;
+            if wanted.source.is_empty() {
+                in_memory(&path, wanted, confidential)?;
+            } else {
+                let source = Path::new(&wanted.source);
+                mount_bind_recursive(source, &path).map_err(denied("mount", &path))?;
+                if wanted.read_only {
+                    read_only(&path)?;
+                }
+            }
+            view.own.push(path);
+        }
+        Ok(())
+    }
 }
 
 /// Refuses a mount that would hide what the step itself needs.
@@ -102,7 +113,7 @@ fn check(path: &Path, dir: &Path, assignment: &Assignment) -> Result<(), Failure
 }
 
 /// Leaves the machine's mount namespace for a copy that changes nothing outside.
-fn isolate() -> Result<(), Failure> {
+fn own_namespace() -> Result<(), Failure> {
     let root = Path::new("/");
     match unshare(UnshareFlags::NEWNS) {
         Ok(()) => {}

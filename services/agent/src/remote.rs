@@ -15,12 +15,12 @@ use serde_json::Value;
 use step::Places;
 
 use crate::failure::{self, Failure, cannot};
+use crate::result;
+use crate::supervise::{Cause, KILL_ROUND};
 use crate::sys::{self, Reaped, Signals};
 
 /// Below the step's directory.
 const DIR: &str = "remote";
-/// How long a transfer that is told to stop may take to withdraw what it began.
-const GRACE: Duration = Duration::from_secs(20);
 const IDLE: Duration = Duration::from_secs(3600);
 
 /// Reasons that a transfer may give.
@@ -69,6 +69,11 @@ pub(crate) struct Courier<'a> {
     transfer: Option<&'a Transfer>,
     /// What the transfer signs in with, besides the access file.
     secrets: &'a [u8],
+    /// When the time of the step is over, which counts for transfers as for its program.
+    deadline: Option<Duration>,
+    /// What a transfer may take to withdraw what it began: the same that the program has to end.
+    grace: Duration,
+    too_long: String,
     signals: &'a mut Signals,
 }
 
@@ -77,6 +82,7 @@ impl<'a> Courier<'a> {
         dir: &'a Path,
         assignment: &'a Assignment,
         secrets: &'a [u8],
+        deadline: Option<Duration>,
         signals: &'a mut Signals,
     ) -> Courier<'a> {
         Courier {
@@ -84,6 +90,9 @@ impl<'a> Courier<'a> {
             attempt: &assignment.attempt_id,
             transfer: assignment.transfer.as_ref(),
             secrets,
+            deadline,
+            grace: Duration::from_millis(assignment.stop_grace_ms),
+            too_long: result::ran_too_long(assignment),
             signals,
         }
     }
@@ -135,18 +144,23 @@ impl<'a> Courier<'a> {
             }
             Ok(()) | Err(_) => {}
         }
+        if let Some(cause) = self.cause() {
+            return Err(self.ended(cause, upload));
+        }
         let pid = self.start(transfer, &asked, &told)?;
-        let status = self.wait(pid);
+        let (status, cause) = self.wait(pid);
         let whole = status.and_then(WaitStatus::exit_status) == Some(0);
         let report = whole
             .then(|| fs::read(&told).ok())
             .flatten()
             .and_then(|bytes| TransferReport::decode(bytes.as_slice()).ok());
+        let moved = report
+            .as_ref()
+            .is_some_and(|report| report.reason.is_empty());
+        if let Some(cause) = cause.filter(|_| !moved) {
+            return Err(self.ended(cause, upload));
+        }
         let Some(report) = report else {
-            if self.signals.stop_requested() {
-                let message = "stopped on request while artifacts were moved";
-                return Err(Failure::new(failure::STOPPED, message));
-            }
             let how = match (
                 status.and_then(WaitStatus::exit_status),
                 status.and_then(WaitStatus::terminating_signal),
@@ -184,7 +198,7 @@ impl<'a> Courier<'a> {
             .env("FLUMINA_ATTEMPT", self.attempt)
             .stdin(self.input()?);
         let child = sys::Child {
-            oom_score_adj: 0,
+            oom_score: None,
             cgroup: None,
             own_group: true,
         };
@@ -208,30 +222,59 @@ impl<'a> Courier<'a> {
         })
     }
 
-    /// Waits for the transfer; a request to stop is passed on.
-    fn wait(&mut self, transfer: Pid) -> Option<WaitStatus> {
-        let mut kill_at = None;
+    /// Why a transfer is to end, if it is.
+    fn cause(&mut self) -> Option<Cause> {
+        let late = |deadline: Duration| sys::monotonic() >= deadline;
+        if self.signals.stop_requested() {
+            Some(Cause::Stopped)
+        } else {
+            self.deadline.is_some_and(late).then_some(Cause::TimedOut)
+        }
+    }
+
+    fn ended(&self, cause: Cause, upload: bool) -> Failure {
+        let doing = if upload {
+            "its outputs were stored"
+        } else {
+            "its inputs were fetched"
+        };
+        match cause {
+            Cause::TimedOut => Failure::new(
+                failure::TIMED_OUT,
+                format!("{}, which was over while {doing}", self.too_long),
+            ),
+            Cause::Stopped | Cause::OutOfMemory(_) => Failure::new(
+                failure::STOPPED,
+                format!("stopped on request while {doing}"),
+            ),
+        }
+    }
+
+    /// Waits for the transfer. On request, and when the time is over, it is told to end, and made to after the grace.
+    fn wait(&mut self, transfer: Pid) -> (Option<WaitStatus>, Option<Cause>) {
+        let group = transfer.as_raw_nonzero().get();
+        let (mut cause, mut kill_at) = (None, None);
         loop {
             match sys::reap() {
-                Reaped::Child(pid, status) if pid == transfer => return Some(status),
+                Reaped::Child(pid, status) if pid == transfer => return (Some(status), cause),
                 Reaped::Child(..) => continue,
                 Reaped::Running => {}
-                Reaped::None => return None,
+                Reaped::None => return (None, cause),
             }
             let now = sys::monotonic();
-            match kill_at {
-                None if self.signals.stop_requested() => {
-                    sys::signal(transfer.as_raw_nonzero().get(), Signal::TERM);
-                    kill_at = Some(now + GRACE);
+            if cause.is_none() {
+                cause = self.cause();
+                if cause.is_some() {
+                    sys::signal(group, Signal::TERM);
+                    kill_at = Some(now.saturating_add(self.grace));
                 }
-                Some(at) if now >= at => {
-                    sys::signal(transfer.as_raw_nonzero().get(), Signal::KILL);
-                    kill_at = Some(now + GRACE);
-                }
-                _ => {}
             }
-            let until = kill_at.map_or(IDLE, |at| at.saturating_sub(now));
-            self.signals.wait(until);
+            if kill_at.is_some_and(|at| now >= at) {
+                sys::signal(group, Signal::KILL);
+                kill_at = Some(now + KILL_ROUND);
+            }
+            let until = kill_at.or(self.deadline).unwrap_or(now + IDLE);
+            self.signals.wait(until.saturating_sub(now));
         }
     }
 }

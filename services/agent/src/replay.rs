@@ -80,25 +80,25 @@ fn replay(dir: &Path, options: &Options) -> Result<u8, Failure> {
         }
         None => Confidential::default(),
     };
-    mounts::enter(&dir, &assignment, &confidential)?;
+    mounts::isolate(&dir, &assignment)?.make(&confidential)?;
     assignment.env.extend(confidential.env);
     let secrets = confidential.store_secrets;
     let mut prepared = prepare::prepare(&dir, &assignment, debug)?;
     let items = std::mem::take(&mut prepared.fetch);
-    Courier::new(&dir, &assignment, &secrets, &mut signals).fetch(items)?;
+    Courier::new(&dir, &assignment, &secrets, None, &mut signals).fetch(items)?;
     workspace::put(&prepared.for_workspace, &assignment.attempt_id)?;
     if debug && !prepared.python_function {
         let message = "only Python functions can be debugged; run this step without --pdb";
         return Err(Failure::new(failure::STEP_INVALID, message));
     }
     let child = sys::Child {
-        oom_score_adj: 0,
+        oom_score: None,
         cgroup: None,
         own_group: false,
     };
     let pid = program::find(&assignment, &prepared)?.start(Output::Inherit, child)?;
     let code = wait(pid, &mut signals);
-    let mut courier = Courier::new(&dir, &assignment, &secrets, &mut signals);
+    let mut courier = Courier::new(&dir, &assignment, &secrets, None, &mut signals);
     if code == 0
         && let Err(failure) =
             collect::collect(&prepared, assignment.max_parameter_bytes, &mut courier)

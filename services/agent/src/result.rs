@@ -8,10 +8,19 @@ use crate::failure::{self, Failure};
 use crate::supervise::{self, Cause, Ended};
 use crate::{explain, sys};
 
+/// How a step ends that fails for a reason.
+pub(crate) fn outcome(failure: &Failure) -> Outcome {
+    match failure.reason {
+        failure::STOPPED => Outcome::Stopped,
+        failure::TIMED_OUT => Outcome::TimedOut,
+        _ => Outcome::Failed,
+    }
+}
+
 /// A result without a program.
 pub(crate) fn failed(failure: Failure) -> StepResult {
     StepResult {
-        outcome: Outcome::Failed.into(),
+        outcome: outcome(&failure).into(),
         reason: failure.reason.to_owned(),
         message: failure.message,
         ended_at_us: sys::now_us(),
@@ -21,13 +30,10 @@ pub(crate) fn failed(failure: Failure) -> StepResult {
 
 /// A step that was stopped before its program started.
 pub(crate) fn stopped_before_start() -> StepResult {
-    StepResult {
-        outcome: Outcome::Stopped.into(),
-        ..failed(Failure::new(
-            failure::STOPPED,
-            "stopped on request before the program started",
-        ))
-    }
+    failed(Failure::new(
+        failure::STOPPED,
+        "stopped on request before the program started",
+    ))
 }
 
 /// The result of a program that ended; outputs are not collected yet.
@@ -63,8 +69,7 @@ fn judge(assignment: &Assignment, ended: &Ended, log: &Path) -> (Outcome, &'stat
             );
         }
         Some(Cause::TimedOut) => {
-            let limit = seconds(assignment.timeout_ms);
-            let message = format!("ran longer than its limit of {limit}");
+            let message = ran_too_long(assignment);
             return (Outcome::TimedOut, failure::TIMED_OUT, message);
         }
         Some(Cause::OutOfMemory(used)) => {
@@ -108,6 +113,12 @@ fn with_log(log: &Path) -> String {
         text if text.is_empty() => text,
         text => format!("; {text}"),
     }
+}
+
+/// Says what the limit of time was.
+pub(crate) fn ran_too_long(assignment: &Assignment) -> String {
+    let limit = seconds(assignment.timeout_ms);
+    format!("ran longer than its limit of {limit}")
 }
 
 fn seconds(millis: u64) -> String {

@@ -14,7 +14,7 @@ const SLOWEST_SAMPLE: Duration = Duration::from_millis(250);
 /// Between two samples lies this many times what the first took: the memory of very large steps is slow to count.
 const SAMPLE_SHARE: u32 = 10;
 /// Between two rounds of SIGKILL, for processes that appeared meanwhile.
-const KILL_ROUND: Duration = Duration::from_millis(20);
+pub(crate) const KILL_ROUND: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_secs(3600);
 
 /// Why the agent ended the program.
@@ -34,6 +34,12 @@ pub(crate) struct Ended {
     pub(crate) cause: Option<Cause>,
     /// The highest memory of the subtree, in bytes.
     pub(crate) peak: u64,
+}
+
+/// When the time of an assignment is over that begins now.
+pub(crate) fn deadline(assignment: &Assignment) -> Option<Duration> {
+    let timeout = Duration::from_millis(assignment.timeout_ms);
+    (!timeout.is_zero()).then(|| sys::monotonic().saturating_add(timeout))
 }
 
 /// The limits of an assignment.
@@ -61,12 +67,11 @@ impl<'a> Supervisor<'a> {
     pub(crate) fn new(
         program: Pid,
         assignment: &Assignment,
+        deadline: Option<Duration>,
         signals: &'a mut Signals,
     ) -> Supervisor<'a> {
         let now = sys::monotonic();
         let group = program.as_raw_nonzero().get();
-        let timeout =
-            (assignment.timeout_ms > 0).then(|| Duration::from_millis(assignment.timeout_ms));
         let mut tree = Tree::new();
         tree.add(group);
         Supervisor {
@@ -74,7 +79,7 @@ impl<'a> Supervisor<'a> {
             tree,
             limits: Limits {
                 memory: assignment.memory_limit_bytes,
-                deadline: timeout.map(|timeout| now.saturating_add(timeout)),
+                deadline,
                 grace: Duration::from_millis(assignment.stop_grace_ms),
             },
             group,
@@ -117,8 +122,9 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Ends whatever the program left behind and returns when no process of the step is left.
-    pub(crate) fn wait_for_rest(&mut self) {
+    /// Ends whatever the program left behind and returns when no process of the step is left. They have the grace between
+    /// SIGTERM and SIGKILL, but not beyond the deadline.
+    pub(crate) fn end_rest(&mut self) {
         if self.cause.is_none() {
             self.kill_at = None;
         }
@@ -130,7 +136,12 @@ impl<'a> Supervisor<'a> {
             }
             let now = sys::monotonic();
             match self.kill_at {
-                None => self.terminate(now),
+                None => {
+                    self.terminate(now);
+                    if let Some(deadline) = self.limits.deadline {
+                        self.kill_at = self.kill_at.map(|at| at.min(deadline.max(now)));
+                    }
+                }
                 Some(at) if now >= at => self.kill(now),
                 Some(_) => {}
             }

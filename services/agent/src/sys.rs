@@ -53,6 +53,41 @@ pub(crate) fn memory_file(content: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
+/// Keeps other processes of the same user, such as those of steps, from reading the memory and the environment of this one.
+/// A program that it starts is not hidden.
+pub(crate) fn hide() -> io::Result<()> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
+/// The oom score that a program gets: a hint for the machine's choice. It inherits that of this process at its start, since
+/// a process that is hidden cannot open the file of its own.
+pub(crate) struct OomScore {
+    file: File,
+    own: String,
+    wanted: i32,
+}
+
+impl OomScore {
+    /// Prepares to add to the score; none when nothing is to be added, or the kernel does not let us.
+    pub(crate) fn open(wanted: i32) -> Option<OomScore> {
+        const PATH: &str = "/proc/self/oom_score_adj";
+        let wanted = Some(wanted).filter(|&wanted| wanted != 0)?;
+        let own = std::fs::read_to_string(PATH).ok()?;
+        let file = File::options().write(true).open(PATH).ok()?;
+        Some(OomScore { file, own, wanted })
+    }
+
+    fn raise(&mut self) {
+        drop(self.file.write_all(self.wanted.to_string().as_bytes()));
+    }
+
+    fn restore(&mut self) {
+        drop(self.file.write_all(self.own.trim().as_bytes()));
+    }
+}
+
 /// Leaves the session and the terminal of whoever started us; fails when we lead one already, which is as good.
 pub(crate) fn new_session() {
     rustix::process::setsid().ok();
@@ -178,8 +213,8 @@ pub(crate) fn signal(pid: i32, signal: Signal) {
 
 /// What a new process gets besides its program.
 pub(crate) struct Child {
-    /// What is added to its oom score; 0 leaves it.
-    pub(crate) oom_score_adj: i32,
+    /// Its oom score; none leaves it.
+    pub(crate) oom_score: Option<OomScore>,
     /// `cgroup.procs` of the cgroup to join, open for writing.
     pub(crate) cgroup: Option<File>,
     /// Whether it leads a process group of its own.
@@ -192,7 +227,7 @@ pub(crate) fn spawn(command: &mut Command, child: Child) -> io::Result<Pid> {
     if child.own_group {
         command.process_group(0);
     }
-    let score = child.oom_score_adj.to_string();
+    let mut score = child.oom_score;
     let prepare = move || {
         default_signals();
         // SAFETY: marks descriptors only; they stay open until exec, as the standard library's own pipe must.
@@ -204,19 +239,17 @@ pub(crate) fn spawn(command: &mut Command, child: Child) -> io::Result<Pid> {
                 libc::CLOSE_RANGE_CLOEXEC,
             );
         }
-        if child.oom_score_adj != 0 {
-            // Only a hint for the machine's choice: lowering it is refused to ordinary users.
-            let file = File::options().write(true).open("/proc/self/oom_score_adj");
-            drop(file.and_then(|mut file| file.write_all(score.as_bytes())));
-        }
         if let Some(mut cgroup) = child.cgroup.as_ref() {
             cgroup.write_all(b"0")?;
         }
         Ok(())
     };
     // SAFETY: this process has one thread, so the child may do anything that the parent could.
-    let started = unsafe { command.pre_exec(prepare) }.spawn()?;
-    let pid = i32::try_from(started.id()).ok().and_then(Pid::from_raw);
+    let command = unsafe { command.pre_exec(prepare) };
+    score.iter_mut().for_each(OomScore::raise);
+    let started = command.spawn();
+    score.iter_mut().for_each(OomScore::restore);
+    let pid = i32::try_from(started?.id()).ok().and_then(Pid::from_raw);
     pid.ok_or_else(|| io::Error::other("the new process has no id"))
 }
 

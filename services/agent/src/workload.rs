@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use api_step::v1::{Assignment, ExitRecord, Outcome, StepResult};
 use prost::Message as _;
@@ -14,7 +15,7 @@ use crate::failure::{self, Failure, cannot};
 use crate::prepare::Prepared;
 use crate::program::{self, Output, Program};
 use crate::remote::{self, Courier};
-use crate::supervise::Supervisor;
+use crate::supervise::{self, Supervisor};
 use crate::sys::{self, Signals};
 use crate::{collect, confidential, mounts, prepare, result, workspace};
 
@@ -129,6 +130,8 @@ struct Ready {
     log: File,
     /// What the transfer signs in to stores with.
     secrets: Vec<u8>,
+    /// When the time of the step is over.
+    deadline: Option<Duration>,
 }
 
 /// Why a step does not start.
@@ -162,20 +165,24 @@ impl Attempt {
         let mut assignment = self.assignment()?;
         self.id.clone_from(&assignment.attempt_id);
         self.refuse_if_stopped(signals)?;
+        let deadline = supervise::deadline(&assignment);
+        let oom_score = sys::OomScore::open(assignment.oom_score_adj);
+        let mounts = mounts::isolate(&self.dir, &assignment)?;
+        sys::hide().map_err(cannot("hide the memory of the agent of", &self.dir))?;
         let confidential = confidential::read(&assignment)?;
-        mounts::enter(&self.dir, &assignment, &confidential)?;
+        mounts.make(&confidential)?;
         assignment.env.extend(confidential.env);
         let secrets = confidential.store_secrets;
         let mut prepared = prepare::prepare(&self.dir, &assignment, false)?;
         let items = std::mem::take(&mut prepared.fetch);
-        match Courier::new(&self.dir, &assignment, &secrets, signals).fetch(items) {
+        match Courier::new(&self.dir, &assignment, &secrets, deadline, signals).fetch(items) {
             Err(failure) if failure.reason == failure::STOPPED => return Err(NotReady::Stopped),
             fetched => fetched?,
         }
         workspace::put(&prepared.for_workspace, &self.id)?;
         let program = program::find(&assignment, &prepared)?;
         let child = sys::Child {
-            oom_score_adj: assignment.oom_score_adj,
+            oom_score,
             cgroup: program::cgroup(&assignment)?,
             own_group: true,
         };
@@ -192,6 +199,7 @@ impl Attempt {
             child,
             log,
             secrets,
+            deadline,
         })
     }
 
@@ -216,7 +224,7 @@ impl Attempt {
         self.abort.point("agent.after_fork");
 
         // While the program runs, the agent has time: at the end, writing a record is only a write and a rename.
-        let mut supervisor = Supervisor::new(pid, &assignment, signals);
+        let mut supervisor = Supervisor::new(pid, &assignment, ready.deadline, signals);
         self.make_room();
         let ended = supervisor.wait_for_program();
         self.abort.point("agent.ended");
@@ -225,8 +233,15 @@ impl Attempt {
         result.prepare_us = prepare_us;
         let collecting = sys::monotonic();
         if result.outcome() == Outcome::Succeeded {
-            let courier =
-                Courier::new(&self.dir, &assignment, &ready.secrets, supervisor.signals());
+            // Nobody may write to outputs any more when they are read.
+            supervisor.end_rest();
+            let courier = Courier::new(
+                &self.dir,
+                &assignment,
+                &ready.secrets,
+                ready.deadline,
+                supervisor.signals(),
+            );
             add_outputs(
                 &mut result,
                 &ready.prepared,
@@ -238,8 +253,9 @@ impl Attempt {
             remote::clear(&self.dir);
         }
         result.collect_us = micros_since(collecting);
+        self.abort.point("agent.collected");
         let written = self.finish(&result);
-        supervisor.wait_for_rest();
+        supervisor.end_rest();
         written?;
         self.record_exit()
     }
@@ -338,17 +354,14 @@ fn add_outputs(
             result.artifacts = collected.artifacts;
         }
         Err(failure) => {
-            result.set_outcome(match failure.reason {
-                failure::STOPPED => Outcome::Stopped,
-                _ => Outcome::Failed,
-            });
+            result.set_outcome(result::outcome(&failure));
             result.reason = failure.reason.to_owned();
             result.message = failure.message;
         }
     }
 }
 
-fn micros_since(begin: std::time::Duration) -> i64 {
+fn micros_since(begin: Duration) -> i64 {
     i64::try_from((sys::monotonic() - begin).as_micros()).unwrap_or(i64::MAX)
 }
 

@@ -17,6 +17,9 @@ use prost::Message as _;
 /// No test waits longer than this for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// An ordinary user's id, for tests that root runs.
+pub(crate) const ORDINARY: &str = "65534";
+
 pub(crate) struct Attempt {
     dir: testkit::TempDir,
     pub(crate) assignment: Assignment,
@@ -190,6 +193,22 @@ impl Attempt {
             text.ends_with('\n').then(|| text.trim().to_owned())
         })
     }
+}
+
+/// Lets an ordinary user use the directory of an attempt, when root runs the tests.
+pub(crate) fn as_ordinary_user(attempt: Attempt) -> Attempt {
+    if !rustix::process::geteuid().is_root() {
+        return attempt;
+    }
+    let status = Process::new("chown")
+        .arg("-R")
+        .arg(ORDINARY)
+        .arg(attempt.path(""))
+        .status();
+    assert!(status.unwrap().success());
+    let id = format!("--reuid={ORDINARY}");
+    let group = format!("--regid={ORDINARY}");
+    attempt.wrapped(&["setpriv", &id, &group, "--clear-groups"])
 }
 
 pub(crate) struct Agent {

@@ -66,13 +66,14 @@ fn left_after(point: &str) -> Left {
     }
 }
 
-const POINTS: [&str; 12] = [
+const POINTS: [&str; 13] = [
     "agent.locked",
     "agent.prepared",
     "agent.before_started",
     "agent.after_started",
     "agent.after_fork",
     "agent.ended",
+    "agent.collected",
     "agent.before_result",
     "agent.result_tmp",
     "agent.after_result",

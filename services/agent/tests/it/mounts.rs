@@ -11,10 +11,7 @@ use api_step::v1::{
 };
 use prost::Message as _;
 
-use crate::attempt::{Attempt, assert_outcome};
-
-/// An ordinary user's id, for tests that root runs.
-const ORDINARY: &str = "65534";
+use crate::attempt::{Attempt, ORDINARY, as_ordinary_user, assert_outcome};
 
 /// A path that no machine has.
 fn nowhere(below: &str) -> String {
@@ -38,22 +35,6 @@ fn mount(attempt: &mut Attempt, path: &str, source: &str) {
         source: source.to_str().unwrap().to_owned(),
         read_only: false,
     });
-}
-
-/// Lets an ordinary user use the directory of an attempt, when root runs the tests.
-fn as_ordinary_user(attempt: Attempt) -> Attempt {
-    if !rustix::process::geteuid().is_root() {
-        return attempt;
-    }
-    let status = Command::new("chown")
-        .arg("-R")
-        .arg(ORDINARY)
-        .arg(attempt.path(""))
-        .status();
-    assert!(status.unwrap().success());
-    let id = format!("--reuid={ORDINARY}");
-    let group = format!("--regid={ORDINARY}");
-    attempt.wrapped(&["setpriv", &id, &group, "--clear-groups"])
 }
 
 /// Two directories at new paths, one of them below a directory that exists, and one within another.

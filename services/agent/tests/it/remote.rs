@@ -137,3 +137,79 @@ fn a_program_whose_outputs_were_being_stored_is_not_run_again() {
     assert!(attempt.result().is_none());
     assert_eq!(attempt.read("work/ran"), "ran\n");
 }
+
+/// A step that writes its output, and nothing to fetch.
+fn writes(script: &str, transfer: &str) -> Attempt {
+    let output = r#"printf weights > "{{$.outputs.artifacts['model'].path}}""#;
+    let mut attempt = attempt(&format!("{script} {output}"), transfer);
+    attempt.step().inputs_json.clear();
+    attempt
+}
+
+#[test]
+fn the_time_of_a_step_is_also_that_of_its_transfers() {
+    // One that does not listen is made to end.
+    let stubborn = "trap '' TERM; while :; do sleep 0.1; done";
+    for transfer in ["exec sleep 60", stubborn] {
+        let mut attempt = attempt("echo ran > ran", transfer);
+        attempt.assignment.timeout_ms = 100;
+        attempt.assignment.stop_grace_ms = 100;
+        let result = attempt.run();
+        assert_outcome(&result, Outcome::TimedOut, "TIMED_OUT");
+        let said = &result.message;
+        assert!(said.contains("0.1 s") && said.contains("inputs"), "{said}");
+        assert!(!attempt.path("work/ran").exists() && !attempt.path("started").exists());
+    }
+    let mut attempt = writes("", "exec sleep 60");
+    attempt.assignment.timeout_ms = 2_000;
+    let result = attempt.run();
+    assert_outcome(&result, Outcome::TimedOut, "TIMED_OUT");
+    let said = &result.message;
+    assert!(said.contains("2 s") && said.contains("outputs"), "{said}");
+    assert!(result.artifacts.is_empty() && result.exit_code == Some(0));
+}
+
+#[test]
+fn a_request_to_stop_ends_the_storing_of_outputs() {
+    let attempt = writes("", r#"echo there > "$1.there"; exec sleep 60"#);
+    let mut agent = attempt.start();
+    attempt.await_line("remote/store.request.there");
+    agent.terminate();
+    agent.wait();
+    let result = attempt.result().unwrap();
+    assert_outcome(&result, Outcome::Stopped, "STOPPED");
+    assert!(result.message.contains("outputs"), "{}", result.message);
+}
+
+#[test]
+fn what_a_program_left_is_gone_when_its_outputs_are_stored() {
+    let mut attempt = writes(
+        "trap '' TERM; sh -c 'echo $$ > pid; while :; do sleep 0.1; done' & while [ ! -s pid ]; do sleep 0.01; done;",
+        r#"dir=$(dirname "$1")/..; if kill -0 $(cat "$dir/work/pid"); then echo lives; else echo gone; fi > "$dir/seen"; exit 5"#,
+    );
+    attempt.assignment.stop_grace_ms = 50;
+    assert_outcome(&attempt.run(), Outcome::Failed, "TRANSFER_FAILED");
+    assert_eq!(attempt.read("seen"), "gone\n");
+}
+
+#[test]
+fn two_outputs_at_one_place_are_refused_by_name() {
+    let script = r#"mkdir -p "$(dirname "{{$.outputs.output_file}}")"
+        printf '{"artifacts":{"other":{"artifacts":[{"name":"o","uri":"s3://b/run/7/model/"}]}}}' > "{{$.outputs.output_file}}";"#;
+    let mut attempt = writes(script, "echo stored > \"$1.stored\"; exit 5");
+    let other = OutputArtifact {
+        name: "other".to_owned(),
+        uri: "s3://b/run/7/other".to_owned(),
+        schema_title: "system.Model".to_owned(),
+        ..OutputArtifact::default()
+    };
+    attempt.step().output_artifacts.push(other);
+    let result = attempt.run();
+    assert_outcome(&result, Outcome::Failed, "OUTPUT_INVALID");
+    let said = &result.message;
+    assert!(
+        said.contains("\"model\" and \"other\"") && said.contains("s3://b/run/7/model"),
+        "{said}"
+    );
+    assert!(result.artifacts.is_empty());
+}

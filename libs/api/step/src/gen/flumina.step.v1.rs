@@ -259,10 +259,13 @@ pub struct Assignment {
     /// Resident memory of the process tree, in bytes, above which it is ended as out of memory; 0 for no limit.
     #[prost(uint64, tag = "6")]
     pub memory_limit_bytes: u64,
-    /// The time that the program may run, in milliseconds; 0 for no limit.
+    /// The time that the step may take, in milliseconds; 0 for no limit. It bounds the fetching of its inputs, the run of its
+    /// program and the storing of its outputs together. When it is over, whichever runs gets SIGTERM, and SIGKILL after
+    /// stop_grace_ms.
     #[prost(uint64, tag = "7")]
     pub timeout_ms: u64,
-    /// The time between SIGTERM and SIGKILL, in milliseconds.
+    /// The time between SIGTERM and SIGKILL, in milliseconds: for the program, for what it leaves running, which is ended
+    /// before its outputs are read, and for transfers, which withdraw in it what they began.
     #[prost(uint64, tag = "8")]
     pub stop_grace_ms: u64,
     /// The largest text of one output parameter, in bytes.
