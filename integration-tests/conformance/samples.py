@@ -10,7 +10,7 @@ from _harness import Server, Suite, equal
 import kfp
 import kfp_server_api
 from kfp import dsl
-from kfp.dsl import Model, Output, PipelineTaskFinalStatus
+from kfp.dsl import Dataset, Input, Model, Output, PipelineTaskFinalStatus
 
 suite = Suite()
 
@@ -105,6 +105,45 @@ def a_root_of_somebody_else_matters_only_to_artifacts(server, client):
         assert all(word in error.body for word in ("default_pipeline_root", "s3://of-somebody-else/x", "stores")), error.body
     else:
         raise AssertionError("a model was put into a store that nobody can sign in to")
+
+
+@dsl.component
+def letters(count: int, out: Output[Dataset]):
+    with open(out.path, "w") as file:
+        file.write("a" * count)
+
+
+@dsl.container_component
+def joined(parts: Input[List[Dataset]], whole: Output[Dataset], length: dsl.OutputPath(int)):
+    program = """
+import json, os, sys
+texts = [open(part["uri"]).read() for part in json.loads(sys.argv[1])]
+for path, text in ((sys.argv[2], "-".join(texts)), (sys.argv[3], str(len(texts)))):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        file.write(text)
+"""
+    return dsl.ContainerSpec(image="python:3.11", command=["python", "-c", program], args=[parts, whole.uri, length])
+
+
+@dsl.component
+def content(data: Input[Dataset]) -> str:
+    with open(data.path) as file:
+        return file.read()
+
+
+@dsl.pipeline(name="a-list-in-a-command")
+def list_in_command():
+    with dsl.ParallelFor([1, 3, 2]) as count:
+        made = letters(count=count)
+    whole = joined(parts=dsl.Collected(made.outputs["out"]))
+    content(data=whole.outputs["whole"])
+
+
+@suite.test
+def a_command_is_given_a_list_of_artifacts(server, client):
+    ran = Ran(server, client, list_in_command).ended("SUCCEEDED")
+    equal((ran.output("joined", "length"), ran.output("content")), (3, "a-aaa-aa"))
 
 
 def main():

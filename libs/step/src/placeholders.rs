@@ -2,9 +2,9 @@
 //!
 //! The language is the union of what upstream's launcher and `kfp.local` know:
 //! `{{$}}`, `{{$.inputs.parameters['x']}}`, `{{$.inputs.artifacts['x'].uri}}` (also `.path`, `.name`, `.metadata`,
-//! `.metadata['k']`), the same of `outputs.artifacts`, `{{$.outputs.parameters['x'].output_file}}`,
-//! `{{$.outputs.output_file}}`, `{{$.outputMetadataUri}}`, context values such as `{{$.pipeline_job_name}}`, and whole
-//! arguments `{"IfPresent": …}` and `{"Concat": …}`.
+//! `.metadata['k']`; without a field, the list of artifacts as JSON), the same of `outputs.artifacts`,
+//! `{{$.outputs.parameters['x'].output_file}}`, `{{$.outputs.output_file}}`, `{{$.outputMetadataUri}}`, context values such
+//! as `{{$.pipeline_job_name}}`, and whole arguments `{"IfPresent": …}` and `{"Concat": …}`.
 //!
 //! Replacement is textual and happens once: what is put in is not looked at again. Input values that hold placeholders
 //! themselves (f-strings of a pipeline) are resolved before, by [`resolve_inputs`].
@@ -146,6 +146,10 @@ impl Scope<'_> {
                 let given = inputs["parameterValues"].get(name);
                 Ok(value::text(given.unwrap_or(&Value::Null)))
             }
+            ["artifacts", name] => {
+                self.declared(name, placeholder)?;
+                Ok(value::text(&inputs["artifacts"][name]["artifacts"]))
+            }
             ["artifacts", name, field @ ..] => {
                 self.declared(name, placeholder)?;
                 artifact_field(first_artifact(inputs, name), field)
@@ -165,6 +169,9 @@ impl Scope<'_> {
                 let artifacts = &outputs["artifacts"];
                 if artifacts.get(name).is_none() {
                     return Err(missing(name, "output artifacts", artifacts));
+                }
+                if field.is_empty() {
+                    return Ok(value::text(&artifacts[name]["artifacts"]));
                 }
                 artifact_field(first_artifact(outputs, name), field)
                     .ok_or_else(|| unknown(placeholder, ""))

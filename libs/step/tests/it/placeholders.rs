@@ -79,6 +79,15 @@ fn the_table_of_placeholders() {
         ("{{$.inputs.artifacts['data'].metadata['deep']['er']}}", "x"),
         ("{{$.inputs.artifacts['data'].metadata['nope']}}", "null"),
         ("{{$.inputs.artifacts['absent'].uri}}", "null"),
+        (
+            "{{$.inputs.artifacts['custom']}}",
+            "[{\"customPath\":\"/c\",\"name\":\"1\",\"uri\":\"/u\"}]",
+        ),
+        ("{{$.inputs.artifacts['absent']}}", "null"),
+        (
+            "{{$.outputs.artifacts['model']}}",
+            "[{\"metadata\":{},\"name\":\"model\",\"uri\":\"/store/model\"}]",
+        ),
         ("{{$.outputs.artifacts['model'].uri}}", "/store/model"),
         ("{{$.outputs.artifacts['model'].path}}", "/store/model"),
         (
