@@ -359,34 +359,6 @@ def an_exit_task_is_told_how_it_ended(server, client):
 
 
 @dsl.component
-def state_of(status: dict) -> str:
-    return status["state"]
-
-
-@dsl.pipeline(name="notify")
-def notify(status: PipelineTaskFinalStatus):
-    state = state_of(status=status)
-    with dsl.If(state.output == "FAILED"):
-        text(value="it failed")
-    with dsl.Else():
-        text(value="all is well")
-
-
-@dsl.pipeline(name="pipeline-as-exit-task")
-def pipeline_as_exit_task():
-    with dsl.ExitHandler(notify()):
-        fail()
-
-
-@suite.test
-def a_pipeline_is_the_exit_task(server, client):
-    ran = Ran(server, client, pipeline_as_exit_task).ended("FAILED")
-    equal((ran.state("exit-handler-1"), ran.state("notify")), ("FAILED", "SUCCEEDED"))
-    equal(ran.output("notify/condition-branches-1/condition-2/text"), "it failed")
-    equal(ran.state("notify/condition-branches-1/condition-3"), "SKIPPED")
-
-
-@dsl.component
 def clean(value: str = "the default") -> str:
     return value
 

@@ -25,6 +25,7 @@ mod trace;
 pub use channel::{Channel, InvalidEndpoint};
 pub use context::{Context, PRINCIPAL_HEADER, REQUEST_ID_HEADER, context, request_with_context};
 pub use error::Error;
+pub use methods::code_name;
 pub use retry::{RetryBudget, RetryPolicy, retry};
 pub use serve::{ServeError, ServeOptions, serve};
 pub use services::Services;

@@ -193,7 +193,7 @@ impl Drop for Observation {
 }
 
 /// The name of a code as the protocol spells it.
-pub(crate) fn code_name(code: Code) -> &'static str {
+pub fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

@@ -1,9 +1,11 @@
 //! The command line, as people see it.
 
+mod page;
 mod store;
 
 use std::path::PathBuf;
 
+pub(crate) use self::page::{Page, Paging};
 pub(crate) use self::store::{Configmap, From, NamePage, Named, Secret, Volume};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -162,35 +164,6 @@ pub(crate) struct Restore {
     pub(crate) data: DataDir,
     /// The archive to read
     pub(crate) file: PathBuf,
-}
-
-/// Which part of a list to print.
-#[derive(Debug, Args)]
-pub(crate) struct Page {
-    /// How many to print
-    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=200))]
-    pub(crate) page_size: i32,
-    /// The token that the page before printed
-    #[arg(
-        long,
-        default_value = "",
-        value_name = "TOKEN",
-        hide_default_value = true
-    )]
-    pub(crate) page_token: String,
-    /// The order: a field, then `asc` or `desc`
-    #[arg(long, default_value = "created_at desc", value_name = "FIELD")]
-    pub(crate) sort_by: String,
-    /// A filter as JSON: {"predicates":[{"operation":"EQUALS","key":"name","string_value":"x"}]}; of runs also
-    /// `state = FAILED AND tag.team = x AND param.lr > 0.1 AND metric.accuracy > 0.9`; names and values with spaces stand
-    /// in quotes: `tag."my team" = "a b"`
-    #[arg(
-        long,
-        default_value = "",
-        value_name = "JSON",
-        hide_default_value = true
-    )]
-    pub(crate) filter: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -399,17 +372,8 @@ pub(crate) enum Artifact {
         /// Only those of this type, such as system.Model
         #[arg(long = "type")]
         artifact_type: Option<String>,
-        /// How many to print
-        #[arg(long, default_value_t = 50, value_name = "N")]
-        page_size: i32,
-        /// The token that the page before printed
-        #[arg(
-            long,
-            default_value = "",
-            hide_default_value = true,
-            value_name = "TOKEN"
-        )]
-        page_token: String,
+        #[command(flatten)]
+        paging: Paging,
     },
     /// Show an artifact, or write its content
     Get {
@@ -431,17 +395,8 @@ pub(crate) enum Cache {
         /// Only those that this run produced
         #[arg(long)]
         run: Option<String>,
-        /// How many to print
-        #[arg(long, default_value_t = 50, value_name = "N")]
-        page_size: i32,
-        /// The token that the page before printed
-        #[arg(
-            long,
-            default_value = "",
-            hide_default_value = true,
-            value_name = "TOKEN"
-        )]
-        page_token: String,
+        #[command(flatten)]
+        paging: Paging,
     },
     /// Show a result: which run produced it, and which steps used it
     Get {

@@ -2,23 +2,16 @@
 
 use clap::{Args, Subcommand};
 
+use crate::args::Paging;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Schedule {
     /// Run a pipeline again and again
     Create(ScheduleCreate),
     /// List schedules, newest first
     List {
-        /// How many to print
-        #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=200))]
-        page_size: i32,
-        /// The token that the page before printed
-        #[arg(
-            long,
-            default_value = "",
-            hide_default_value = true,
-            value_name = "TOKEN"
-        )]
-        page_token: String,
+        #[command(flatten)]
+        paging: Paging,
     },
     /// Show a schedule and its next slots
     Get {

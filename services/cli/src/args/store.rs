@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand};
 
+use super::page::Paging;
+
 /// Which namespace.
 #[derive(Debug, Args)]
 pub(crate) struct Namespace {
@@ -15,17 +17,8 @@ pub(crate) struct Namespace {
 pub(crate) struct NamePage {
     #[command(flatten)]
     pub(crate) namespace: Namespace,
-    /// How many to print
-    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=1000))]
-    pub(crate) page_size: i32,
-    /// The token that the page before printed
-    #[arg(
-        long,
-        default_value = "",
-        value_name = "TOKEN",
-        hide_default_value = true
-    )]
-    pub(crate) page_token: String,
+    #[command(flatten)]
+    pub(crate) paging: Paging,
 }
 
 /// Something with a name.

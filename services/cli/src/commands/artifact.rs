@@ -19,14 +19,13 @@ pub(crate) async fn execute(command: Artifact, client: &Client, printer: &Printe
         Artifact::List {
             run,
             artifact_type,
-            page_size,
-            page_token,
+            paging,
         } => {
             let request = own::ListArtifactsRequest {
                 run_id: run.unwrap_or_default(),
                 r#type: artifact_type.unwrap_or_default(),
-                page_size,
-                page_token,
+                page_size: paging.page_size,
+                page_token: paging.page_token,
             };
             let found = client
                 .artifacts()

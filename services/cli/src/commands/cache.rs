@@ -16,14 +16,13 @@ pub(crate) async fn execute(command: Cache, client: &Client, printer: &Printer) 
         Cache::List {
             pipeline,
             run,
-            page_size,
-            page_token,
+            paging,
         } => {
             let request = own::ListCacheEntriesRequest {
                 pipeline_name: pipeline.unwrap_or_default(),
                 run_id: run.unwrap_or_default(),
-                page_size,
-                page_token,
+                page_size: paging.page_size,
+                page_token: paging.page_token,
             };
             let found = client.cache().list_cache_entries(request).await?;
             printer.message(LIST, &found.into_inner(), list)

@@ -58,8 +58,8 @@ pub(crate) async fn execute(command: Experiment, client: &Client, printer: &Prin
 
 async fn list(page: Page, client: &Client, printer: &Printer) -> Result<()> {
     let request = kfp::ListExperimentsRequest {
-        page_size: page.page_size,
-        page_token: page.page_token,
+        page_size: page.paging.page_size,
+        page_token: page.paging.page_token,
         sort_by: page.sort_by,
         filter: page.filter,
         ..Default::default()

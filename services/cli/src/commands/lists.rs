@@ -27,8 +27,8 @@ pub(crate) async fn list(
     };
     let request = own::ListRunsRequest {
         filter,
-        page_size: page.page_size,
-        page_token: page.page_token,
+        page_size: page.paging.page_size,
+        page_token: page.paging.page_token,
     };
     let found = client.run_lists().list_runs(request).await?.into_inner();
     printer.message(LIST, &found, |found| {

@@ -112,8 +112,8 @@ async fn first_version(
 
 async fn list(page: Page, client: &Client, printer: &Printer) -> Result<()> {
     let request = kfp::ListPipelinesRequest {
-        page_size: page.page_size,
-        page_token: page.page_token,
+        page_size: page.paging.page_size,
+        page_token: page.paging.page_token,
         sort_by: page.sort_by,
         filter: page.filter,
         ..Default::default()

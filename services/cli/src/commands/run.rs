@@ -249,8 +249,8 @@ async fn list(
     }
     let request = kfp::ListRunsRequest {
         experiment_id,
-        page_size: page.page_size,
-        page_token: page.page_token,
+        page_size: page.paging.page_size,
+        page_token: page.paging.page_token,
         sort_by: page.sort_by,
         filter: page.filter,
         ..Default::default()

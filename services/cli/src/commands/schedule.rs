@@ -17,13 +17,10 @@ pub(crate) async fn execute(command: Schedule, client: &Client, printer: &Printe
     let mut service = client.schedules();
     match command {
         Schedule::Create(create) => self::create(create, client, printer).await,
-        Schedule::List {
-            page_size,
-            page_token,
-        } => {
+        Schedule::List { paging } => {
             let request = own::ListSchedulesRequest {
-                page_size,
-                page_token,
+                page_size: paging.page_size,
+                page_token: paging.page_token,
                 ..Default::default()
             };
             let found = service.list_schedules(request).await?.into_inner();

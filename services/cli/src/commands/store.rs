@@ -42,8 +42,8 @@ pub(crate) async fn secret(command: Secret, client: &Client, printer: &Printer) 
         Secret::List(page) => {
             let request = pb::ListSecretsRequest {
                 namespace: page.namespace.namespace,
-                page_size: page.page_size,
-                page_token: page.page_token,
+                page_size: page.paging.page_size,
+                page_token: page.paging.page_token,
             };
             let found = service.list_secrets(request).await?.into_inner();
             printer.message("flumina.runner.v1.ListSecretsResponse", &found, |found| {
@@ -97,8 +97,8 @@ pub(crate) async fn config_map(
         Configmap::List(page) => {
             let request = pb::ListConfigMapsRequest {
                 namespace: page.namespace.namespace,
-                page_size: page.page_size,
-                page_token: page.page_token,
+                page_size: page.paging.page_size,
+                page_token: page.paging.page_token,
             };
             let found = service.list_config_maps(request).await?.into_inner();
             printer.message(
@@ -161,8 +161,8 @@ pub(crate) async fn volume(command: Volume, client: &Client, printer: &Printer) 
 async fn list_volumes(page: NamePage, client: &Client, printer: &Printer) -> Result<()> {
     let request = pb::ListVolumesRequest {
         namespace: page.namespace.namespace,
-        page_size: page.page_size,
-        page_token: page.page_token,
+        page_size: page.paging.page_size,
+        page_token: page.paging.page_token,
     };
     let found = client.volumes().list_volumes(request).await?.into_inner();
     printer.message("flumina.runner.v1.ListVolumesResponse", &found, |found| {

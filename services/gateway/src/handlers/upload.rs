@@ -53,25 +53,16 @@ impl Handlers {
         let tags = tags(&query)?;
         let file = self.receive(&call, body).await?;
         let name = name(&query, file.name);
-        let display_name = query.get("display_name").unwrap_or(&name).to_owned();
         let request = CreatePipelineAndVersionRequest {
             pipeline: Some(Pipeline {
                 name: name.clone(),
-                display_name: display_name.clone(),
+                display_name: query.get("display_name").unwrap_or(&name).to_owned(),
                 description: query.text("description"),
                 namespace: query.text("namespace"),
                 tags: tags.clone(),
                 ..Default::default()
             }),
-            pipeline_version: Some(PipelineVersion {
-                name,
-                display_name,
-                description: query.text("description"),
-                code_source_url: query.text("code_source_url"),
-                pipeline_spec: Some(file.spec),
-                tags,
-                ..Default::default()
-            }),
+            pipeline_version: Some(version(&query, name, file.spec, tags)),
         };
         let answer = self
             .create(&call, "CreatePipelineAndVersion", &request)
@@ -106,13 +97,7 @@ impl Handlers {
             pipeline_id: pipeline_id.clone(),
             pipeline_version: Some(PipelineVersion {
                 pipeline_id,
-                display_name: query.get("display_name").unwrap_or(&name).to_owned(),
-                name,
-                description: query.text("description"),
-                code_source_url: query.text("code_source_url"),
-                pipeline_spec: Some(file.spec),
-                tags,
-                ..Default::default()
+                ..version(&query, name, file.spec, tags)
             }),
         };
         let answer = self
@@ -261,6 +246,24 @@ fn base_name(name: &str) -> String {
         .next()
         .unwrap_or_default()
         .to_owned()
+}
+
+/// A version as the query describes it.
+fn version(
+    query: &Query<'_>,
+    name: String,
+    spec: Struct,
+    tags: HashMap<String, String>,
+) -> PipelineVersion {
+    PipelineVersion {
+        display_name: query.get("display_name").unwrap_or(&name).to_owned(),
+        name,
+        description: query.text("description"),
+        code_source_url: query.text("code_source_url"),
+        pipeline_spec: Some(spec),
+        tags,
+        ..Default::default()
+    }
 }
 
 /// The name, else the display name, else the name of the file.

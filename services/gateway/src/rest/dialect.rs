@@ -168,17 +168,17 @@ fn body(dialect: Dialect, status: &Status, http: StatusCode, schema: &Schema) ->
             "details": [{
                 "@type": "type.googleapis.com/api.Error",
                 "error_message": message,
-                "error_details": format!("{}: {message}", code_name(status.code())),
+                "error_details": format!("{}: {message}", rpc::code_name(status.code())),
             }],
         }),
         Dialect::KfpUpload => json!({
             "error_message": message,
-            "error_details": format!("{}: {message}", code_name(status.code())),
+            "error_details": format!("{}: {message}", rpc::code_name(status.code())),
         }),
         Dialect::Google => json!({
             "error": {
                 "code": http.as_u16(),
-                "status": code_name(status.code()),
+                "status": rpc::code_name(status.code()),
                 "message": message,
                 "details": details(status, schema),
             },
@@ -201,26 +201,4 @@ fn details(status: &Status, schema: &Schema) -> Vec<serde_json::Value> {
         serde_json::from_slice(&text).ok()
     };
     decoded.details.iter().filter_map(print).collect()
-}
-
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }

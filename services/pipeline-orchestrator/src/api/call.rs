@@ -1,8 +1,9 @@
-//! Mutations that callers may repeat: the key in the metadata, and answers kept for it.
+//! Mutations that callers may repeat: the key in the metadata or in the request, and answers kept for it.
 
 use std::collections::HashMap;
 
 use api_kfp::v2beta1 as kfp;
+use ids::RequestId;
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tonic::Request;
@@ -17,10 +18,16 @@ const KEY_HEADER: &str = "idempotency-key";
 const MAX_KEY: usize = 255;
 
 /// A request that changes something.
-pub(super) trait Mutation: Message + Clone {
+pub(in crate::api) trait Mutation: Message + Clone {
     /// Takes the maps out as bytes in a fixed order; maps are encoded in any order otherwise.
     fn take_maps(&mut self) -> Vec<u8> {
         Vec::new()
+    }
+
+    /// The key of a request that carries one itself, empty when the caller gave none; other requests have it in the
+    /// metadata.
+    fn request_id(&self) -> Option<&str> {
+        None
     }
 }
 
@@ -33,24 +40,12 @@ pub(super) fn call<Q: Mutation, T: 'static, M: Message + 'static>(
     method: &'static str,
     render: fn(&T) -> M,
 ) -> Result<Call<T>, Error> {
-    let key = match request.metadata().get(KEY_HEADER) {
-        None => None,
-        Some(value) => {
-            let text = value.to_str().ok().filter(|text| usable(text));
-            let text = text.ok_or_else(|| {
-                Error::field(
-                    KEY_HEADER,
-                    format!("must be 1 to {MAX_KEY} visible ASCII characters"),
-                )
-            })?;
-            Some(CallKey {
-                caller: rpc::context(request).principal.to_string(),
-                method,
-                request_id: text.to_owned(),
-                body_hash: digest(request.get_ref().clone()),
-            })
-        }
-    };
+    let key = key(request)?.map(|request_id| CallKey {
+        caller: rpc::context(request).principal.to_string(),
+        method,
+        request_id,
+        body_hash: digest(request.get_ref().clone()),
+    });
     Ok(Call {
         key,
         encode: Box::new(move |value| render(value).encode_to_vec()),
@@ -75,6 +70,26 @@ pub(super) fn answer<T, M: Message + Default>(
 /// The answer of mutations that return nothing.
 pub(super) fn nothing(_: &()) {}
 
+fn key<Q: Mutation>(request: &Request<Q>) -> Result<Option<String>, Error> {
+    if let Some(given) = request.get_ref().request_id() {
+        let parsed = (!given.is_empty()).then(|| given.parse::<RequestId>());
+        let parsed = parsed.transpose();
+        return parsed
+            .map(|id| id.map(|id| id.to_string()))
+            .map_err(|invalid| Error::field("request_id", invalid.to_string()));
+    }
+    let Some(given) = request.metadata().get(KEY_HEADER) else {
+        return Ok(None);
+    };
+    match given.to_str() {
+        Ok(text) if usable(text) => Ok(Some(text.to_owned())),
+        Ok(_) | Err(_) => Err(Error::field(
+            KEY_HEADER,
+            format!("must be 1 to {MAX_KEY} visible ASCII characters"),
+        )),
+    }
+}
+
 fn usable(text: &str) -> bool {
     (1..=MAX_KEY).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -91,7 +106,10 @@ fn digest(mut request: impl Mutation) -> String {
         .collect()
 }
 
-pub(super) fn sorted<V>(map: &mut HashMap<String, V>, encode: impl Fn(V) -> Vec<u8>) -> Vec<u8> {
+pub(in crate::api) fn sorted<V>(
+    map: &mut HashMap<String, V>,
+    encode: impl Fn(V) -> Vec<u8>,
+) -> Vec<u8> {
     let mut entries: Vec<(String, V)> = map.drain().collect();
     entries.sort_by(|(a, _), (b, _)| a.cmp(b));
     let mut bytes = Vec::new();

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ids::ArtifactId;
-use pipeline_spec::plan::{Container, ParameterType};
+use pipeline_spec::plan::Container;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -61,7 +61,7 @@ pub(super) fn key(
     });
     insert(&mut document, "outputArtifactsSpec", outputs.collect());
     let outputs = component.output_parameters.iter();
-    let outputs = outputs.map(|(name, kind)| (name.clone(), Value::from(type_name(*kind))));
+    let outputs = outputs.map(|(name, kind)| (name.clone(), Value::from(kind.name())));
     insert(&mut document, "outputParametersSpec", outputs.collect());
     let mut text = String::new();
     write(&Value::Object(document), &mut text);
@@ -149,19 +149,6 @@ fn content(artifact: &Artifact) -> Value {
         "type": runtime_type(&artifact.artifact_type),
         "metadata": artifact.metadata,
     })
-}
-
-const fn type_name(kind: ParameterType) -> &'static str {
-    match kind {
-        ParameterType::NumberDouble => "NUMBER_DOUBLE",
-        ParameterType::NumberInteger => "NUMBER_INTEGER",
-        ParameterType::String => "STRING",
-        ParameterType::Boolean => "BOOLEAN",
-        ParameterType::List => "LIST",
-        ParameterType::Struct => "STRUCT",
-        ParameterType::TaskFinalStatus => "TASK_FINAL_STATUS",
-        ParameterType::TaskConfig => "TASK_CONFIG",
-    }
 }
 
 fn hex(bytes: &[u8]) -> String {

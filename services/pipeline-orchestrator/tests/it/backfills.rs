@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use api_kfp::v2beta1 as kfp;
 use api_pipelines::v1 as own;
 use own::schedule_service_client::ScheduleServiceClient;
 use own::schedule_trigger::Timing;
@@ -34,24 +33,6 @@ impl Server {
             .await
             .unwrap()
             .into_inner()
-    }
-
-    async fn runs_of(&self, id: &str) -> Vec<kfp::Run> {
-        let filter = json!({"predicates": [
-            {"operation": "EQUALS", "key": "recurring_run_id", "string_value": id}
-        ]});
-        let request = kfp::ListRunsRequest {
-            filter: filter.to_string(),
-            sort_by: "scheduled_at".to_owned(),
-            page_size: 200,
-            ..Default::default()
-        };
-        self.runs()
-            .list_runs(request)
-            .await
-            .unwrap()
-            .into_inner()
-            .runs
     }
 
     async fn wait_for_backfill(&self, id: &str, state: own::BackfillState) -> own::Backfill {
@@ -120,7 +101,7 @@ async fn a_range_of_the_past_is_filled_in_once() {
             .wait_for_backfill(&first.backfill_id, own::BackfillState::BackfillComplete)
             .await;
         assert_eq!((done.done, done.skipped), (5, 0));
-        let runs = server.runs_of(&id).await;
+        let runs = server.made(&id).await;
         let slots: Vec<i64> = runs
             .iter()
             .map(|run| (run.scheduled_at.unwrap().seconds - START) / 3600)
@@ -137,7 +118,7 @@ async fn a_range_of_the_past_is_filled_in_once() {
         let done = server
             .wait_for_backfill(&again.backfill_id, own::BackfillState::BackfillComplete)
             .await;
-        assert_eq!((done.skipped, server.runs_of(&id).await.len()), (5, 5));
+        assert_eq!((done.skipped, server.made(&id).await.len()), (5, 5));
         let request = own::CreateBackfillRequest {
             again: true,
             ..request
@@ -151,7 +132,7 @@ async fn a_range_of_the_past_is_filled_in_once() {
         server
             .wait_for_backfill(&forced.backfill_id, own::BackfillState::BackfillComplete)
             .await;
-        assert_eq!(server.runs_of(&id).await.len(), 10);
+        assert_eq!(server.made(&id).await.len(), 10);
         let request = own::ListBackfillsRequest {
             schedule_id: id,
             page_size: 2,
@@ -202,7 +183,7 @@ async fn a_grid_runs_every_combination_and_no_more_at_a_time_than_may() {
         .into_inner();
     assert_eq!(made.total, 6);
     let probe = async || {
-        let runs = server.runs_of(&id).await;
+        let runs = server.made(&id).await;
         if runs.len() == 2 {
             Ok(runs)
         } else {
@@ -336,7 +317,7 @@ async fn an_edited_schedule_goes_on_with_what_it_was_given() {
         };
         server.schedules().enable_schedule(enable).await.unwrap();
         let probe = async || {
-            let runs = server.runs_of(&id).await;
+            let runs = server.made(&id).await;
             if runs.len() == 1 {
                 Ok(runs)
             } else {

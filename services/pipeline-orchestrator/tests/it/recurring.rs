@@ -90,7 +90,7 @@ impl Server {
     }
 
     /// The runs of a schedule, in the order of their slots.
-    async fn made(&self, id: &str) -> Vec<kfp::Run> {
+    pub(crate) async fn made(&self, id: &str) -> Vec<kfp::Run> {
         let filter = json!({"predicates": [
             {"operation": "EQUALS", "key": "recurring_run_id", "string_value": id}
         ]});

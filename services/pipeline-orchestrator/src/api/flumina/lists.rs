@@ -10,8 +10,8 @@ use ids::RunId;
 use tonic::{Request, Response, Status};
 
 use super::schedule_requests::{experiment, object, source};
-use super::{Flumina, Streaming, keys, render, status, watch_list};
-use crate::api::call::answer;
+use super::{Flumina, Streaming, render, status, watch_list};
+use crate::api::call::{answer, call};
 use crate::api::parse;
 use crate::app::{App, Listed, NewRun, RunDetails};
 use crate::domain::compare::{Aspect, Difference};
@@ -25,19 +25,11 @@ impl Flumina {
         &self,
         request: Request<own::SubmitRunRequest>,
     ) -> Result<own::RunSummary, Error> {
-        let caller = rpc::context(&request).principal.to_string();
         let cache = parse::cache(&request)?;
-        let mut request = request.into_inner();
-        let tags: BTreeMap<String, String> = request.tags.drain().collect();
         let method = "flumina.pipelines.v1.RunListService/SubmitRun";
-        let call = keys::call(
-            caller,
-            method,
-            &request.request_id,
-            &request,
-            &tags,
-            submitted,
-        )?;
+        let call = call(&request, method, submitted)?;
+        let request = request.into_inner();
+        let tags: BTreeMap<String, String> = request.tags.into_iter().collect();
         let mut faults = Violations::new();
         faults.name("run.display_name", &request.display_name, RUN_NAME);
         faults.text("run.description", &request.description, DESCRIPTION);
@@ -80,12 +72,11 @@ impl Flumina {
     }
 
     async fn tag(&self, request: Request<own::TagRunRequest>) -> Result<own::RunSummary, Error> {
-        let caller = rpc::context(&request).principal.to_string();
-        let mut request = request.into_inner();
-        let id: RunId = parse::id("run", "run_id", &request.run_id)?;
-        let set: BTreeMap<String, String> = request.set.drain().collect();
         let method = "flumina.pipelines.v1.RunListService/TagRun";
-        let call = keys::call(caller, method, &request.request_id, &request, &set, summary)?;
+        let call = call(&request, method, summary)?;
+        let request = request.into_inner();
+        let id: RunId = parse::id("run", "run_id", &request.run_id)?;
+        let set: BTreeMap<String, String> = request.set.into_iter().collect();
         let reply = self.app.tag_run(call, id, set, request.remove).await?;
         answer(reply, summary)
     }

@@ -1,7 +1,5 @@
 //! `flumina.pipelines.v1.RunService`.
 
-use std::collections::BTreeMap;
-
 use api_pipelines::v1 as own;
 use api_pipelines::v1::run_service_server::RunService;
 use api_runner::v1 as runner;
@@ -9,8 +7,8 @@ use ids::{RunId, TaskId};
 use serde_json::{Map, Value};
 use tonic::{Request, Response, Status};
 
-use super::{Flumina, Streaming, keys, logs, render, run_id, status, watch};
-use crate::api::call::{answer, nothing};
+use super::{Flumina, Streaming, logs, render, run_id, status, watch};
+use crate::api::call::{answer, call, nothing};
 use crate::api::value;
 use crate::app::{Differences, RunDetails};
 use crate::domain::violation::{RUN_NAME, Violations};
@@ -104,21 +102,14 @@ impl RunService for Flumina {
         &self,
         request: Request<own::DeleteRunRequest>,
     ) -> Result<Response<()>, Status> {
-        let caller = rpc::context(&request).principal.to_string();
-        let request = request.into_inner();
-        let id = run_id(&request.run_id)?;
+        let id = run_id(&request.get_ref().run_id)?;
         let method = "flumina.pipelines.v1.RunService/DeleteRun";
-        let none = BTreeMap::new();
-        let call = keys::call(
-            caller,
-            method,
-            &request.request_id,
-            &request,
-            &none,
-            nothing,
-        );
+        let call = call(&request, method, nothing);
         let call = call.map_err(|error| status(&error))?;
-        let deleted = self.app.delete_run(call, id, request.keep_artifacts).await;
+        let deleted = self
+            .app
+            .delete_run(call, id, request.get_ref().keep_artifacts)
+            .await;
         aip::unary(SERVICE, deleted.map(drop))
     }
 
@@ -126,8 +117,7 @@ impl RunService for Flumina {
         &self,
         request: Request<own::CloneRunRequest>,
     ) -> Result<Response<own::Run>, Status> {
-        let caller = rpc::context(&request).principal.to_string();
-        aip::unary(SERVICE, self.make_clone(caller, request.into_inner()).await)
+        aip::unary(SERVICE, self.make_clone(request).await)
     }
 
     async fn read_logs(
@@ -194,14 +184,10 @@ impl RunService for Flumina {
 }
 
 impl Flumina {
-    async fn make_clone(
-        &self,
-        caller: String,
-        request: own::CloneRunRequest,
-    ) -> Result<own::Run, Error> {
+    async fn make_clone(&self, request: Request<own::CloneRunRequest>) -> Result<own::Run, Error> {
         let method = "flumina.pipelines.v1.RunService/CloneRun";
-        let none = BTreeMap::new();
-        let call = keys::call(caller, method, &request.request_id, &request, &none, cloned)?;
+        let call = call(&request, method, cloned)?;
+        let request = request.into_inner();
         let id = id_of("run_id", &request.run_id)?;
         let mut faults = Violations::new();
         faults.text("display_name", &request.display_name, RUN_NAME);

@@ -1,7 +1,5 @@
 //! `flumina.pipelines.v1.ScheduleService`.
 
-use std::collections::BTreeMap;
-
 use aip::time::to_proto;
 use api_pipelines::v1 as own;
 use api_pipelines::v1::schedule_service_server::ScheduleService;
@@ -11,8 +9,8 @@ use ids::{BackfillId, ScheduleId};
 use tonic::{Request, Response, Status};
 
 use super::schedule_requests::{created, edited, experiment, new_backfill, trigger};
-use super::{Flumina, keys, render};
-use crate::api::call::{answer, nothing};
+use super::{Flumina, render};
+use crate::api::call::{answer, call, nothing};
 use crate::api::parse;
 use crate::app::ScheduleDetails;
 use crate::domain::schedule::{
@@ -29,19 +27,10 @@ impl Flumina {
         &self,
         request: Request<own::CreateScheduleRequest>,
     ) -> Result<own::Schedule, Error> {
-        let caller = rpc::context(&request).principal.to_string();
-        let request = request.into_inner();
         let zone = self.app.time_zone().to_owned();
         let method = "flumina.pipelines.v1.ScheduleService/CreateSchedule";
-        let call = keys::call(
-            caller,
-            method,
-            &request.request_id,
-            &request,
-            &BTreeMap::new(),
-            rendered,
-        )?;
-        let (new, faults) = created(request)?;
+        let call = call(&request, method, rendered)?;
+        let (new, faults) = created(request.into_inner())?;
         let reply = self.app.create_schedule(call, new, faults).await?;
         Ok(with_slots(answer(reply, rendered)?, &zone))
     }
@@ -50,19 +39,10 @@ impl Flumina {
         &self,
         request: Request<own::EditScheduleRequest>,
     ) -> Result<own::Schedule, Error> {
-        let caller = rpc::context(&request).principal.to_string();
-        let request = request.into_inner();
         let method = "flumina.pipelines.v1.ScheduleService/EditSchedule";
-        let call = keys::call(
-            caller,
-            method,
-            &request.request_id,
-            &request,
-            &BTreeMap::new(),
-            rendered,
-        )?;
-        let id = schedule_id(&request.schedule_id)?;
-        let (edit, faults) = edited(request)?;
+        let call = call(&request, method, rendered)?;
+        let id = schedule_id(&request.get_ref().schedule_id)?;
+        let (edit, faults) = edited(request.into_inner())?;
         let reply = self.app.edit_schedule(call, id, edit, faults).await?;
         Ok(with_slots(answer(reply, rendered)?, self.app.time_zone()))
     }
@@ -93,19 +73,10 @@ impl Flumina {
         &self,
         request: Request<own::CreateBackfillRequest>,
     ) -> Result<own::Backfill, Error> {
-        let caller = rpc::context(&request).principal.to_string();
-        let request = request.into_inner();
         let method = "flumina.pipelines.v1.ScheduleService/CreateBackfill";
-        let call = keys::call(
-            caller,
-            method,
-            &request.request_id,
-            &request,
-            &BTreeMap::new(),
-            shown_backfill,
-        )?;
-        let id = schedule_id(&request.schedule_id)?;
-        let new = new_backfill(request)?;
+        let call = call(&request, method, shown_backfill)?;
+        let id = schedule_id(&request.get_ref().schedule_id)?;
+        let new = new_backfill(request.into_inner())?;
         let reply = self.app.create_backfill(call, id, new).await?;
         answer(reply, shown_backfill)
     }
@@ -292,22 +263,14 @@ impl ScheduleService for Flumina {
         &self,
         request: Request<own::EnableScheduleRequest>,
     ) -> Result<Response<()>, Status> {
-        let caller = rpc::context(&request).principal.to_string();
-        let request = request.into_inner();
         let enable = async {
-            let id = schedule_id(&request.schedule_id)?;
+            let id = schedule_id(&request.get_ref().schedule_id)?;
             let method = "flumina.pipelines.v1.ScheduleService/EnableSchedule";
-            let maps = BTreeMap::new();
-            let call = keys::call(
-                caller,
-                method,
-                &request.request_id,
-                &request,
-                &maps,
-                nothing,
-            )?;
+            let call = call(&request, method, nothing)?;
             answer(
-                self.app.enable_schedule(call, id, !request.disable).await?,
+                self.app
+                    .enable_schedule(call, id, !request.get_ref().disable)
+                    .await?,
                 nothing,
             )
         };
@@ -318,20 +281,10 @@ impl ScheduleService for Flumina {
         &self,
         request: Request<own::DeleteScheduleRequest>,
     ) -> Result<Response<()>, Status> {
-        let caller = rpc::context(&request).principal.to_string();
-        let request = request.into_inner();
         let delete = async {
-            let id = schedule_id(&request.schedule_id)?;
+            let id = schedule_id(&request.get_ref().schedule_id)?;
             let method = "flumina.pipelines.v1.ScheduleService/DeleteSchedule";
-            let maps = BTreeMap::new();
-            let call = keys::call(
-                caller,
-                method,
-                &request.request_id,
-                &request,
-                &maps,
-                nothing,
-            )?;
+            let call = call(&request, method, nothing)?;
             answer(self.app.delete_schedule(call, id).await?, nothing)
         };
         aip::unary(SERVICE, delete.await)
@@ -366,20 +319,10 @@ impl ScheduleService for Flumina {
         &self,
         request: Request<own::StopBackfillRequest>,
     ) -> Result<Response<own::Backfill>, Status> {
-        let caller = rpc::context(&request).principal.to_string();
-        let request = request.into_inner();
         let stop = async {
-            let id = backfill_id(&request.backfill_id)?;
+            let id = backfill_id(&request.get_ref().backfill_id)?;
             let method = "flumina.pipelines.v1.ScheduleService/StopBackfill";
-            let maps = BTreeMap::new();
-            let call = keys::call(
-                caller,
-                method,
-                &request.request_id,
-                &request,
-                &maps,
-                shown_backfill,
-            )?;
+            let call = call(&request, method, shown_backfill)?;
             answer(self.app.stop_backfill(call, id).await?, shown_backfill)
         };
         aip::unary(SERVICE, stop.await)
