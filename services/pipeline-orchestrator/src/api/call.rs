@@ -8,6 +8,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use tonic::Request;
 
+use super::parse;
 use crate::app::{Call, Reply};
 use crate::error::Error;
 use crate::store::CallKey;
@@ -40,12 +41,15 @@ pub(super) fn call<Q: Mutation, T: 'static, M: Message + 'static>(
     method: &'static str,
     render: fn(&T) -> M,
 ) -> Result<Call<T>, Error> {
-    let key = key(request)?.map(|request_id| CallKey {
-        caller: rpc::context(request).principal.to_string(),
-        method,
-        request_id,
-        body_hash: digest(request.get_ref().clone()),
-    });
+    let key = match key(request)? {
+        None => None,
+        Some(request_id) => Some(CallKey {
+            caller: rpc::context(request).principal.to_string(),
+            method,
+            request_id,
+            body_hash: digest(request.get_ref().clone(), &parse::cache(request)?),
+        }),
+    };
     Ok(Call {
         key,
         encode: Box::new(move |value| render(value).encode_to_vec()),
@@ -94,12 +98,19 @@ fn usable(text: &str) -> bool {
     (1..=MAX_KEY).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn digest(mut request: impl Mutation) -> String {
+/// A digest of all that a request says; how it uses the cache is said beside the message.
+fn digest(mut request: impl Mutation, cache: &str) -> String {
     let maps = request.take_maps();
     let mut hash = Sha256::new();
     hash.update(maps.len().to_be_bytes());
     hash.update(maps);
-    hash.update(request.encode_to_vec());
+    let message = request.encode_to_vec();
+    if !cache.is_empty() {
+        // Keys of calls that say nothing stay what they were.
+        hash.update(message.len().to_be_bytes());
+    }
+    hash.update(message);
+    hash.update(cache);
     hash.finalize()
         .iter()
         .map(|byte| format!("{byte:02x}"))

@@ -32,6 +32,9 @@ impl App {
         differences: Differences,
         faults: Violations,
     ) -> Result<Reply<RunDetails>, Error> {
+        if let Some(reply) = self.repeated(call.key.clone()).await? {
+            return Ok(reply);
+        }
         let read = self.read(move |conn| {
             Box::pin(async move {
                 let record = runs::visible(conn, id).await?;

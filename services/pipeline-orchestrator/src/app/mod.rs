@@ -134,7 +134,22 @@ impl App {
         write.await
     }
 
-    /// The same, and then wakes the engine for a run; also when the caller goes away meanwhile.
+    /// The answer of a mutation that was done before. Asked before anything that the call names is looked for, which may be
+    /// gone by now; [`App::mutate`] asks again in its transaction.
+    async fn repeated<T>(&self, key: Option<CallKey>) -> Result<Option<Reply<T>>, Error> {
+        let Some(key) = key else {
+            return Ok(None);
+        };
+        let read = self
+            .read(move |conn| Box::pin(async move { Ok(idempotency::find(conn, &key).await?) }));
+        match read.await? {
+            Known::New => Ok(None),
+            Known::Done(answer) => Ok(Some(Reply::Replayed(answer))),
+            Known::Other => Err(Error::RequestIdReused),
+        }
+    }
+
+    /// The same as [`App::mutate`], and then wakes the engine for a run; also when the caller goes away meanwhile.
     async fn mutate_run<T, F>(
         &self,
         call: Call<T>,

@@ -92,6 +92,9 @@ impl App {
         mut new: NewSchedule,
         mut faults: Violations,
     ) -> Result<Reply<ScheduleDetails>, Error> {
+        if let Some(reply) = self.repeated(call.key.clone()).await? {
+            return Ok(reply);
+        }
         let asked = std::mem::replace(&mut new.source, NewSource::Missing);
         let source = wanted(&asked);
         let resolved = self

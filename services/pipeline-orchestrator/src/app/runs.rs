@@ -151,6 +151,9 @@ impl App {
         tags: BTreeMap<String, String>,
         mut faults: Violations,
     ) -> Result<Reply<RunDetails>, Error> {
+        if let Some(reply) = self.repeated(call.key.clone()).await? {
+            return Ok(reply);
+        }
         let asked = std::mem::replace(&mut new.source, NewSource::Missing);
         let resolved = match self.resolve("run", asked).await {
             Ok(resolved) => resolved,

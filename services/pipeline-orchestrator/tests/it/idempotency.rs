@@ -150,3 +150,64 @@ async fn a_failed_call_may_be_repeated_with_its_key() {
     let refused = server.runs().create_run(unusable).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
 }
+
+#[tokio::test]
+async fn a_repeated_call_is_answered_although_what_it_ran_is_gone() {
+    for server in servers().await {
+        let pipeline = server.pipeline("p").await;
+        let list = kfp::ListPipelineVersionsRequest {
+            pipeline_id: pipeline.clone(),
+            ..Default::default()
+        };
+        let versions = server.pipelines().list_pipeline_versions(list).await;
+        let version = versions.unwrap().into_inner().pipeline_versions.remove(0);
+        let reference = kfp::PipelineVersionReference {
+            pipeline_id: pipeline.clone(),
+            pipeline_version_id: version.pipeline_version_id.clone(),
+        };
+        let create = || {
+            let mut run = inline("r", &program(), &json!({"rows": 1}));
+            let source = kfp::run::PipelineSource::PipelineVersionReference(reference.clone());
+            run.pipeline_source = Some(source);
+            let request = kfp::CreateRunRequest {
+                run: Some(run),
+                ..Default::default()
+            };
+            keyed(request, "k")
+        };
+        let first = server.runs().create_run(create()).await.unwrap();
+        let delete = kfp::DeletePipelineVersionRequest {
+            pipeline_id: pipeline,
+            pipeline_version_id: version.pipeline_version_id,
+        };
+        let deleted = server.pipelines().delete_pipeline_version(delete).await;
+        deleted.unwrap();
+        let again = server.runs().create_run(create()).await.unwrap();
+        assert_eq!(again.into_inner().run_id, first.into_inner().run_id);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_means_another_use_of_the_cache_is_another_one() {
+    for server in servers().await {
+        let create = |cache: Option<&str>| {
+            let request = kfp::CreateRunRequest {
+                run: Some(inline("r", &program(), &json!({"rows": 1}))),
+                ..Default::default()
+            };
+            let mut request = keyed(request, "k");
+            if let Some(cache) = cache {
+                let cache = cache.parse().unwrap();
+                request.metadata_mut().insert("flumina-cache", cache);
+            }
+            request
+        };
+        let first = server.runs().create_run(create(Some("off"))).await.unwrap();
+        let again = server.runs().create_run(create(Some("off"))).await.unwrap();
+        assert_eq!(again.into_inner().run_id, first.into_inner().run_id);
+        for other in [None, Some("content")] {
+            let refused = server.runs().create_run(create(other)).await.unwrap_err();
+            assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        }
+    }
+}
