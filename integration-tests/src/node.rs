@@ -199,6 +199,13 @@ impl Node {
         self.wait();
     }
 
+    /// SIGKILL to the process alone: what it was forking lives on for as long as the guard that is returned.
+    pub fn kill_alone(&mut self) -> Process {
+        let mut process = self.process.take().expect("a running process");
+        process.kill();
+        process
+    }
+
     /// SIGTERM, and the end in good order.
     pub fn stop(&mut self) -> (ExitStatus, String) {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);

@@ -1,8 +1,12 @@
-//! Starts that must fail, each with one clear error.
+//! Starts that must fail, each with one clear error, and one that must not.
 
 use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
 
-use flumina_integration_tests::{Fleet, Node, Options, Part, Stores};
+use flumina_integration_tests::{
+    Client, Fleet, LIMIT, Node, Options, Part, Pipeline, Step, Stores, Verdict,
+};
+use testkit::Process;
 
 /// Adds a migration that only a later program knows.
 const FUTURE: &str = "
@@ -29,6 +33,46 @@ fn a_second_node_on_a_data_directory_is_told_who_has_it() {
     assert!(text.contains("is in use") && text.contains(&pid), "{text}");
     assert!(output.stdout.is_empty());
     runtime.block_on(async { assert!(node.client().serving("").await) });
+}
+
+/// Lets nobody run a program: a lease makes whoever opens it wait until the holder gives it up or dies.
+const LEASE: &str = "
+import fcntl, os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
+file = os.open(sys.argv[1], os.O_RDONLY)
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print('held', flush=True)
+signal.sigwait([signal.SIGIO])
+print('wanted', flush=True)
+signal.pause()
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_waits_for_what_the_one_before_was_forking() {
+    let mut node = Node::started();
+    let witness = node.witness();
+    let bin = std::fs::read_dir(node.data_dir().join("runner/bin")).unwrap();
+    let mut programs = bin.map(|entry| entry.unwrap().path());
+    let agent = programs.find(|path| path.to_str().unwrap().contains("flumina-agent-"));
+    let mut lease = Command::new(testkit::python::kfp());
+    lease.args(["-c", LEASE]).arg(agent.unwrap());
+    let lease = Process::spawn("lease", lease);
+    lease.wait_for_line("held", LIMIT);
+
+    let pipeline = Pipeline::new("held").step(Step::witnessed("only", &witness, ""));
+    let run = node.client().submit(&pipeline, "key").await;
+    lease.wait_for_line("wanted", LIMIT);
+    // The child that was to become the agent has every descriptor of the service now, its lock too.
+    let before = node.kill_alone();
+    node.spawn(&Options::default());
+    let line = node.process().wait_for_line("flumina: waiting", LIMIT);
+    assert!(line.contains(&before.pid().to_string()), "{line}");
+    drop(lease);
+    let url = node.process().wait_for_line("ready ", LIMIT);
+    let verdict = Verdict::of(&Client::new(&url, None), &run, &witness).await;
+    verdict.assert_succeeded();
+    verdict.assert_nothing_lost();
+    node.wait_quiet().await;
 }
 
 #[test]

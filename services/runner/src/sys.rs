@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, inotify};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
@@ -123,8 +125,10 @@ pub(crate) fn wait_unlocked(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes the lock of a file for as long as the returned file is open; none when another process has it.
+/// Takes the lock of a file for as long as the returned file is open; none when another process has it. One that was
+/// killed has it a moment longer: what it was forking keeps its descriptors until it becomes another program.
 pub(crate) fn lock(path: &Path) -> io::Result<Option<File>> {
+    const PATIENCE: Duration = Duration::from_secs(2);
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -132,10 +136,18 @@ pub(crate) fn lock(path: &Path) -> io::Result<Option<File>> {
         .mode(0o600)
         .open(path)?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(error.into()),
+        Ok(()) => return Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => {}
+        Err(error) => return Err(error.into()),
     }
+    let (sender, taken) = mpsc::channel();
+    std::thread::spawn(move || {
+        let locked = rustix::fs::flock(&file, FlockOperation::LockExclusive);
+        // Nobody waits any more when it comes too late; then the file is closed.
+        sender.send(locked.map(|()| file)).ok();
+    });
+    let taken = taken.recv_timeout(PATIENCE).ok();
+    Ok(taken.transpose()?)
 }
 
 /// The process that holds the lock of a file, as the kernel's list of locks names it.

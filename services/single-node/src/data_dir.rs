@@ -5,6 +5,8 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,11 @@ pub(crate) const RUNNER_DATABASE: &str = "runner.sqlite";
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const UP: &str = "up.json";
 pub(crate) const DOWN: &str = "down.json";
+
+/// How long one that was killed may take to go.
+const DYING: Duration = Duration::from_secs(1);
+/// How long what it was forking may take to become another program.
+const FORKING: Duration = Duration::from_secs(10);
 
 /// Where data is unless somebody says otherwise, by the XDG base directory specification:
 /// `$XDG_DATA_HOME/flumina`, or `~/.local/share/flumina`.
@@ -76,6 +83,13 @@ impl Up {
         }
     }
 
+    /// Whether it still runs; one that is dead and was not waited for does not.
+    fn runs(&self) -> bool {
+        let stat = stat(self.pid);
+        let state = stat.as_deref().and_then(|stat| stat.split(' ').next());
+        !matches!(state, None | Some("Z" | "X")) && start_time(self.pid) == Some(self.started)
+    }
+
     pub(crate) fn holder(&self) -> String {
         let place = self.address.map(|address| format!(" at {}", url(address)));
         format!("process {}{}", self.pid, place.unwrap_or_default())
@@ -96,10 +110,15 @@ pub(crate) fn url(address: SocketAddr) -> String {
 
 /// When a process started, in clock ticks since the boot: field 22 of proc(5)'s stat.
 pub(crate) fn start_time(pid: i32) -> Option<u64> {
+    stat(pid)?.split(' ').nth(22 - 3)?.parse().ok()
+}
+
+/// proc(5)'s stat from field 3 on.
+fn stat(pid: i32) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may contain anything.
     let (_, rest) = text.rsplit_once(") ")?;
-    rest.split(' ').nth(22 - 3)?.parse().ok()
+    Some(rest.to_owned())
 }
 
 /// A directory, before anybody knows whether it is in use.
@@ -160,30 +179,84 @@ impl DataDir {
         Ok(())
     }
 
-    /// Takes the directory for this process.
+    /// Takes the directory for this process, unless somebody has it now.
     pub(crate) fn lock(self) -> Result<Locked, Error> {
-        let path = self.join(LOCK);
-        let open = || {
-            OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .mode(0o600)
-                .open(&path)
-        };
-        let lock = open().map_err(Error::io("open", &path))?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Locked {
+        match self.try_lock()? {
+            Some(lock) => Ok(Locked {
                 dir: self,
                 _lock: lock,
             }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::InUse {
-                holder: self
-                    .up()
-                    .map_or("another process".to_owned(), |up| up.holder()),
-                dir: self.root,
-            }),
-            Err(error) => Err(Error::io("lock", &path)(error.into())),
+            None => Err(self.in_use()),
+        }
+    }
+
+    /// Takes the directory for this process after one that was killed. What that one was forking has its descriptors, and
+    /// with them the lock and its ports, until it becomes another program: a moment, or longer on a busy machine.
+    pub(crate) fn lock_after_another(self) -> Result<Locked, Error> {
+        if let Some(lock) = self.try_lock()? {
+            return Ok(Locked {
+                dir: self,
+                _lock: lock,
+            });
+        }
+        let path = self.join(LOCK);
+        let file = self.open_lock()?;
+        let (sender, taken) = mpsc::channel();
+        std::thread::spawn(move || {
+            let locked = rustix::fs::flock(&file, FlockOperation::LockExclusive);
+            // Nobody waits any more when it comes too late; then the file is closed.
+            sender.send(locked.map(|()| file)).ok();
+        });
+        let mut lock = None;
+        if self.up().is_none_or(|up| up.runs()) {
+            lock = taken.recv_timeout(DYING).ok();
+        }
+        if lock.is_none()
+            && let Some(up) = self.up().filter(|up| !up.runs())
+        {
+            eprintln!(
+                "flumina: waiting for a program that process {} was starting when it died",
+                up.pid
+            );
+            lock = taken.recv_timeout(FORKING).ok();
+        }
+        let lock = lock.ok_or_else(|| self.in_use())?;
+        let lock = lock.map_err(|error| Error::io("lock", &path)(error.into()))?;
+        Ok(Locked {
+            dir: self,
+            _lock: lock,
+        })
+    }
+
+    fn open_lock(&self) -> Result<File, Error> {
+        let path = self.join(LOCK);
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(Error::io("open", &path))
+    }
+
+    fn try_lock(&self) -> Result<Option<File>, Error> {
+        let lock = self.open_lock()?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(lock)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(Error::io("lock", &self.join(LOCK))(error.into())),
+        }
+    }
+
+    fn in_use(&self) -> Error {
+        let holder = match self.up() {
+            Some(up) if up.runs() => up.holder(),
+            Some(up) => format!("a program that process {} started", up.pid),
+            None => "another process".to_owned(),
+        };
+        Error::InUse {
+            dir: self.root.clone(),
+            holder,
         }
     }
 

@@ -46,7 +46,7 @@ pub fn down(dir: &Path) -> Result<Down, Error> {
     let (locked, was_running) = match dir.clone().lock() {
         Ok(locked) => (locked, false),
         Err(Error::InUse { .. }) => {
-            let locked = stop_process(&dir).and_then(|()| dir.clone().lock());
+            let locked = stop_process(&dir).and_then(|()| dir.clone().lock_after_another());
             if locked.is_err() {
                 // Whoever goes on to use the directory must not take this for a request at its own end.
                 dir.remove(DOWN);

@@ -63,7 +63,7 @@ pub fn up(options: UpOptions) -> ExitCode {
 /// Everything that can be found out before anything runs.
 fn prepare(options: &UpOptions) -> Result<(Config, Locked), Error> {
     let mut config = Config::load(options)?;
-    let locked = DataDir::create(&options.data_dir)?.lock()?;
+    let locked = DataDir::create(&options.data_dir)?.lock_after_another()?;
     // In this order: a request is written by someone who knows whom it is for.
     locked.dir.remove(DOWN);
     locked.write_up(&Up::this())?;
