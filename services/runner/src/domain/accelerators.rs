@@ -92,6 +92,17 @@ pub fn problems(pools: &[Pool]) -> Vec<String> {
                 "[{number}].ids: expected 1 to {DEVICES} different ids without blanks and commas, such as [0, 1]"
             ));
         }
+        let shared = pools[..number].iter().find(|other| {
+            // Types of makers that we do not know may stand for anything.
+            let alike = maker(&pool.kind).is_some() && maker(&pool.kind) == maker(&other.kind);
+            alike && pool.kind != other.kind && pool.ids.iter().any(|id| other.ids.contains(id))
+        });
+        if let Some(other) = shared {
+            problems.push(format!(
+                "[{number}].ids: expected each device in one type only; {} has some of them",
+                other.kind
+            ));
+        }
     }
     problems
 }
@@ -245,17 +256,26 @@ impl Devices {
         }
     }
 
+    /// The place of a device. Its id is the device; the type is only a name, and a pool may get another one while a step runs.
     fn find(&self, device: &Device) -> Option<(usize, usize)> {
-        let pool = self
-            .pools
-            .iter()
-            .position(|pool| pool.kind == device.kind)?;
-        let at = self.pools[pool]
-            .ids
-            .iter()
-            .position(|id| *id == device.id)?;
-        Some((pool, at))
+        let at = |pool: &Pool| pool.ids.iter().position(|id| *id == device.id);
+        let mut found = None;
+        for (number, pool) in self.pools.iter().enumerate() {
+            let same = pool.kind == device.kind;
+            if (same || told_alike(&pool.kind, &device.kind))
+                && let Some(at) = at(pool)
+                && (same || found.is_none())
+            {
+                found = Some((number, at));
+            }
+        }
+        found
     }
+}
+
+/// Whether programs are told of devices of both kinds by the same variables, so that one id is one device.
+fn told_alike(one: &str, other: &str) -> bool {
+    variables(one) == variables(other)
 }
 
 #[cfg(test)]
@@ -314,6 +334,29 @@ mod tests {
     }
 
     #[test]
+    fn a_device_is_the_same_under_another_name() {
+        // One pool became two, and steps of before still run.
+        let mut devices = Devices::new(vec![
+            pool("NVIDIA_A100", &["0", "1"]),
+            pool("NVIDIA_TESLA_T4", &["2"]),
+            pool("amd.com/gpu", &["0", "1"]),
+        ]);
+        let old = [
+            Device::parse("nvidia.com/gpu 1").unwrap(),
+            Device::parse("nvidia.com/gpu 2").unwrap(),
+        ];
+        let (slots, kept) = devices.take_these(&old);
+        assert_eq!((&slots[..3], kept.len()), (&[1, 1, 0][..], 2));
+        let mut wanted = Slots::default();
+        wanted[0] = 1;
+        assert_eq!(devices.take(wanted)[0].id, "0");
+        devices.give_back(&kept);
+        wanted[1] = 1;
+        let next: Vec<String> = devices.take(wanted).iter().map(Device::to_string).collect();
+        assert_eq!(next, ["NVIDIA_A100 1", "NVIDIA_TESLA_T4 2"]);
+    }
+
+    #[test]
     fn programs_see_their_own_devices_or_none() {
         let pools = [pool("nvidia.com/gpu", &["0"]), pool("amd.com/gpu", &["0"])];
         let hidden = hidden(&pools);
@@ -334,5 +377,15 @@ mod tests {
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(found[0].starts_with("[0].ids") && found[2].starts_with("[2].type"));
         assert!(problems(&[pool("a", &["0", "GPU-1"])]).is_empty());
+        let shared = [
+            pool("nvidia.com/gpu", &["0", "1"]),
+            pool("amd.com/gpu", &["0"]),
+            pool("NVIDIA_A100", &["1"]),
+        ];
+        let found = problems(&shared);
+        assert!(
+            found.len() == 1 && found[0].starts_with("[2].ids") && found[0].contains("nvidia"),
+            "{found:?}"
+        );
     }
 }
