@@ -4,10 +4,16 @@
 //! fit, but only [`PASSES`] times: after that nothing else is admitted until it fits, so nothing starves. A gang is
 //! admitted as a whole, or not at all.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod ask;
+mod gangs;
+mod line;
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use ids::WorkloadId;
 
+pub use self::ask::{Amount, Ask, Gang, Why};
+use self::gangs::Gangs;
 use super::accelerators::{Device, Devices, Pool, Slots};
 
 /// How often the head of a queue may be passed.
@@ -15,103 +21,6 @@ pub const PASSES: u32 = 32;
 
 /// How far behind somebody who waits for accelerators others are looked for.
 const LOOK_AHEAD: usize = 256;
-
-/// Cores, memory and accelerators.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Amount {
-    /// Thousandths of a core.
-    pub cpu_milli: u64,
-    /// Bytes.
-    pub memory: u64,
-    /// Accelerators of each kind.
-    pub slots: Slots,
-}
-
-impl Amount {
-    fn plus(self, other: Self) -> Self {
-        Self {
-            cpu_milli: self.cpu_milli.saturating_add(other.cpu_milli),
-            memory: self.memory.saturating_add(other.memory),
-            slots: std::array::from_fn(|at| self.slots[at].saturating_add(other.slots[at])),
-        }
-    }
-
-    fn minus(self, other: Self) -> Self {
-        Self {
-            cpu_milli: self.cpu_milli.saturating_sub(other.cpu_milli),
-            memory: self.memory.saturating_sub(other.memory),
-            slots: std::array::from_fn(|at| self.slots[at].saturating_sub(other.slots[at])),
-        }
-    }
-
-    /// Whether all numbers are at most those of `other`.
-    pub fn within(self, other: Self) -> bool {
-        let fewer = self.slots.iter().zip(other.slots);
-        self.cpu_milli <= other.cpu_milli
-            && self.memory <= other.memory
-            && fewer.into_iter().all(|(own, other)| *own <= other)
-    }
-
-    /// At most `limit` of each.
-    #[must_use]
-    pub fn clamped(self, limit: Self) -> Self {
-        Self {
-            cpu_milli: self.cpu_milli.min(limit.cpu_milli),
-            memory: self.memory.min(limit.memory),
-            slots: std::array::from_fn(|at| self.slots[at].min(limit.slots[at])),
-        }
-    }
-}
-
-/// A group that starts together.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gang {
-    /// Its name within the namespace.
-    pub name: String,
-    /// How many members must be there.
-    pub minimum: u32,
-}
-
-/// Who asks for what.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ask {
-    /// The workload.
-    pub id: WorkloadId,
-    /// Whose turn it uses.
-    pub namespace: String,
-    /// What it reserves.
-    pub amount: Amount,
-    /// With whom it starts.
-    pub gang: Option<Gang>,
-}
-
-/// Why something is not admitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Why {
-    /// The cores are taken.
-    Cpu,
-    /// The memory is taken.
-    Memory,
-    /// The accelerators are taken.
-    Accelerator,
-    /// Others come first.
-    Line,
-    /// Members of its gang are missing.
-    Gang,
-}
-
-impl Why {
-    /// The reason that callers see.
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::Cpu => "WAITING_FOR_CPU",
-            Self::Memory => "WAITING_FOR_MEMORY",
-            Self::Accelerator => "WAITING_FOR_ACCELERATOR",
-            Self::Line => "WAITING_IN_LINE",
-            Self::Gang => "WAITING_FOR_GANG",
-        }
-    }
-}
 
 #[derive(Debug)]
 struct Entry {
@@ -137,7 +46,7 @@ pub struct Scheduler {
     held: HashMap<WorkloadId, Held>,
     devices: Devices,
     queues: BTreeMap<String, VecDeque<Entry>>,
-    gangs: HashMap<(String, String), usize>,
+    gangs: Gangs,
     /// Where to find who waits: the numbers of the entries.
     numbers: HashMap<WorkloadId, u64>,
     next: u64,
@@ -158,7 +67,7 @@ impl Scheduler {
             used: Amount::default(),
             held: HashMap::new(),
             queues: BTreeMap::new(),
-            gangs: HashMap::new(),
+            gangs: Gangs::default(),
             numbers: HashMap::new(),
             next: 0,
             last: String::new(),
@@ -220,8 +129,8 @@ impl Scheduler {
 
     fn keep(&mut self, ask: &Ask, amount: Amount, devices: Vec<Device>) {
         let gang = gang_key(ask);
-        if let Some(gang) = &gang {
-            *self.gangs.entry(gang.clone()).or_default() += 1;
+        if let Some((namespace, name)) = &gang {
+            self.gangs.start(namespace, name);
         }
         let held = Held {
             amount,
@@ -236,6 +145,9 @@ impl Scheduler {
     pub fn push(&mut self, ask: Ask) {
         let queue = self.queues.entry(ask.namespace.clone()).or_default();
         self.numbers.insert(ask.id.clone(), self.next);
+        if let Some(gang) = &ask.gang {
+            self.gangs.wait(&ask.namespace, &gang.name, self.next);
+        }
         queue.push_back(Entry {
             ask,
             number: self.next,
@@ -253,7 +165,12 @@ impl Scheduler {
         let Some(queue) = self.queues.get_mut(namespace) else {
             return false;
         };
-        queue.remove(at);
+        let entry = queue.remove(at);
+        if let Some(entry) = &entry
+            && let Some(gang) = &entry.ask.gang
+        {
+            self.gangs.leave(namespace, &gang.name, entry.number);
+        }
         if queue.is_empty() {
             self.queues.remove(namespace);
         }
@@ -267,12 +184,8 @@ impl Scheduler {
         };
         self.used = self.used.minus(held.amount);
         self.devices.give_back(&held.devices);
-        let Some(gang) = held.gang else { return };
-        if let Some(count) = self.gangs.get_mut(&gang) {
-            *count -= 1;
-            if *count == 0 {
-                self.gangs.remove(&gang);
-            }
+        if let Some((namespace, name)) = &held.gang {
+            self.gangs.end(namespace, name);
         }
     }
 
@@ -289,18 +202,19 @@ impl Scheduler {
     pub fn impossible(&self) -> Vec<Ask> {
         let mut found = Vec::new();
         for (namespace, queue) in &self.queues {
-            let mut seen = Vec::new();
+            let mut seen = HashSet::new();
             for entry in queue {
                 let Some(gang) = &entry.ask.gang else {
                     continue;
                 };
-                if seen.contains(&&gang.name) || self.gang_runs(&entry.ask) {
+                if self.gang_runs(&entry.ask) || !seen.insert(gang.name.as_str()) {
                     continue;
                 }
-                seen.push(&gang.name);
+                if !self.gangs.complete(namespace, gang) {
+                    continue;
+                }
                 let members = self.members(namespace, gang);
-                if members.len() >= gang.minimum as usize && !needs(&members).within(self.capacity)
-                {
+                if !needs(&members).within(self.capacity) {
                     found.extend(members.into_iter().cloned());
                 }
             }
@@ -318,66 +232,6 @@ impl Scheduler {
         self.numbers.len()
     }
 
-    /// The place in the line, from 1, and why it waits.
-    pub fn position(&self, namespace: &str, id: &WorkloadId) -> Option<(u32, Why)> {
-        let queue = self.queues.get(namespace)?;
-        let at = self.index(namespace, id)?;
-        let turns = self.turns();
-        let own = turns.iter().position(|name| *name == namespace)?;
-        let before: usize = turns
-            .iter()
-            .enumerate()
-            .filter(|(_, name)| **name != namespace)
-            .map(|(turn, name)| {
-                let served = if turn < own { at + 1 } else { at };
-                self.queues.get(*name).map_or(0, VecDeque::len).min(served)
-            })
-            .sum();
-        let ask = &queue.get(at)?.ask;
-        Some(((before + at + 1) as u32, self.why(ask, before + at == 0)))
-    }
-
-    /// The first `limit` in line.
-    pub fn line(&self, limit: usize) -> Vec<(WorkloadId, u32, Why)> {
-        let turns = self.turns();
-        let mut line = Vec::new();
-        let longest = self.queues.values().map(VecDeque::len).max().unwrap_or(0);
-        for at in 0..longest {
-            for entry in turns
-                .iter()
-                .filter_map(|name| self.queues.get(*name)?.get(at))
-            {
-                if line.len() == limit {
-                    return line;
-                }
-                let why = self.why(&entry.ask, line.is_empty());
-                line.push((entry.ask.id.clone(), line.len() as u32 + 1, why));
-            }
-        }
-        line
-    }
-
-    fn why(&self, ask: &Ask, first: bool) -> Why {
-        if let Some(gang) = &ask.gang
-            && !self.gang_runs(ask)
-            && self.members(&ask.namespace, gang).len() < gang.minimum as usize
-        {
-            return Why::Gang;
-        }
-        let after = self.used.plus(ask.amount);
-        if after.cpu_milli > self.capacity.cpu_milli {
-            Why::Cpu
-        } else if after.memory > self.capacity.memory {
-            Why::Memory
-        } else if !after.within(self.capacity) {
-            Why::Accelerator
-        } else if first && ask.gang.is_some() {
-            Why::Cpu
-        } else {
-            Why::Line
-        }
-    }
-
     /// The index of an entry in its queue.
     fn index(&self, namespace: &str, id: &WorkloadId) -> Option<usize> {
         let number = self.numbers.get(id)?;
@@ -392,36 +246,21 @@ impl Scheduler {
     }
 
     fn gang_runs(&self, ask: &Ask) -> bool {
-        gang_key(ask).is_some_and(|key| self.gangs.contains_key(&key))
+        let gang = ask.gang.as_ref();
+        gang.is_some_and(|gang| self.gangs.runs(&ask.namespace, &gang.name))
     }
 
     /// The first members of a gang that wait, as many as it needs.
     fn members(&self, namespace: &str, gang: &Gang) -> Vec<&Ask> {
-        self.queues
-            .get(namespace)
-            .into_iter()
-            .flatten()
-            .map(|entry| &entry.ask)
-            .filter(|ask| {
-                ask.gang
-                    .as_ref()
-                    .is_some_and(|other| other.name == gang.name)
-            })
-            .take(gang.minimum.max(1) as usize)
-            .collect()
-    }
-
-    /// Namespaces in the order in which they are served next.
-    fn turns(&self) -> Vec<&str> {
-        let after = self
-            .queues
-            .keys()
-            .filter(|name| name.as_str() > self.last.as_str());
-        let before = self
-            .queues
-            .keys()
-            .filter(|name| name.as_str() <= self.last.as_str());
-        after.chain(before).map(String::as_str).collect()
+        let Some(queue) = self.queues.get(namespace) else {
+            return Vec::new();
+        };
+        let entry = |number: u64| {
+            let at = queue.binary_search_by_key(&number, |entry| entry.number);
+            Some(&queue.get(at.ok()?)?.ask)
+        };
+        let numbers = self.gangs.first(namespace, gang);
+        numbers.filter_map(entry).collect()
     }
 
     /// What a namespace would start next: a single workload or a whole gang. What waits for accelerators lets those
@@ -429,9 +268,18 @@ impl Scheduler {
     fn head(&self, namespace: &str) -> Option<Vec<&Ask>> {
         let mut first = None;
         let mut looked = 0;
+        let mut gangs = HashSet::new();
         for entry in self.queues.get(namespace)? {
-            let Some(unit) = self.unit(namespace, &entry.ask) else {
-                continue;
+            let ask = &entry.ask;
+            let unit = match &ask.gang {
+                Some(gang) if !self.gang_runs(ask) => {
+                    // A gang that cannot start is looked at once, not with each of its members.
+                    if !self.gangs.complete(namespace, gang) || !gangs.insert(gang.name.as_str()) {
+                        continue;
+                    }
+                    self.members(namespace, gang)
+                }
+                _ => vec![ask],
             };
             let slots = needs(&unit).slots;
             let passes = first.is_none() || slots == Slots::default();
@@ -445,18 +293,6 @@ impl Scheduler {
             }
         }
         first
-    }
-
-    /// Who starts together with somebody; none when members of its gang are missing.
-    fn unit<'a>(&'a self, namespace: &str, ask: &'a Ask) -> Option<Vec<&'a Ask>> {
-        let Some(gang) = &ask.gang else {
-            return Some(vec![ask]);
-        };
-        if self.gang_runs(ask) {
-            return Some(vec![ask]);
-        }
-        let members = self.members(namespace, gang);
-        (members.len() >= gang.minimum as usize).then_some(members)
     }
 
     /// Whether there are enough accelerators, whatever else is short.

@@ -165,6 +165,66 @@ fn a_gang_starts_as_a_whole() {
     assert_eq!(ids(&scheduler.admit()), ["w0", "w2"]);
 }
 
+fn member(number: usize, name: &str, minimum: u32) -> Ask {
+    Ask {
+        gang: Some(Gang {
+            name: name.to_owned(),
+            minimum,
+        }),
+        ..ask(number, "a", 1000)
+    }
+}
+
+#[test]
+fn many_members_of_gangs_are_looked_at_once_each() {
+    // Squared, these are too many to wait for.
+    const MANY: usize = 100_000;
+    let mut scheduler = cores(2);
+    for number in 0..MANY {
+        scheduler.push(member(number, "incomplete", MANY as u32 + 1));
+    }
+    for number in MANY..2 * MANY {
+        scheduler.push(member(number, &format!("{}", number / 2), 3));
+    }
+    for number in 2 * MANY..3 * MANY {
+        scheduler.push(member(number, "large", 1000));
+    }
+    scheduler.push(ask(3 * MANY, "a", 1000));
+    // The large one is the first in line that is complete; it is passed by nobody of its namespace, and never fits.
+    assert_eq!(ids(&scheduler.admit()), [] as [&str; 0]);
+    let impossible = scheduler.impossible();
+    assert_eq!(impossible.len(), 1000);
+    assert_eq!(impossible[0].id.as_str(), format!("w{}", 2 * MANY));
+    assert_eq!(scheduler.line(2 * MANY).len(), 2 * MANY);
+    assert!(
+        scheduler
+            .line(MANY)
+            .iter()
+            .all(|(.., why)| *why == Why::Gang)
+    );
+}
+
+#[test]
+fn a_gang_is_complete_again_after_members_went_and_came() {
+    let mut scheduler = cores(2);
+    for number in 0..2 {
+        scheduler.push(member(number, "g", 2));
+    }
+    assert!(scheduler.remove("a", &"w0".parse().unwrap()));
+    assert_eq!(ids(&scheduler.admit()), [] as [&str; 0]);
+    scheduler.push(member(2, "g", 2));
+    assert_eq!(ids(&scheduler.admit()), ["w1", "w2"]);
+    // One joins those that run, and has to wait for others when they have ended.
+    scheduler.release(&"w1".parse().unwrap());
+    scheduler.push(member(3, "g", 2));
+    assert_eq!(ids(&scheduler.admit()), ["w3"]);
+    for id in ["w2", "w3"] {
+        scheduler.release(&id.parse().unwrap());
+    }
+    scheduler.push(member(4, "g", 2));
+    assert_eq!(ids(&scheduler.admit()), [] as [&str; 0]);
+}
+
 #[derive(Debug, Clone)]
 enum Move {
     Push(u8, u64, Option<u8>),
