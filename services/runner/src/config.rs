@@ -30,6 +30,9 @@ pub struct Config {
     pub memory: Option<String>,
     /// Accelerators that tasks may ask for; absent for the NVIDIA devices of the machine, empty for none.
     pub accelerators: Option<Vec<Pool>>,
+    /// A cgroup2 directory that is delegated to the runner: each step gets a cgroup below it, with its limits of memory and
+    /// cores; absent for none.
+    pub cgroup: Option<PathBuf>,
     /// Refuse requests above the machine instead of cutting them.
     pub strict: bool,
     /// Refuse images that no rule and no interpreter stand for.
@@ -77,6 +80,7 @@ impl Default for Config {
             cores: None,
             memory: None,
             accelerators: None,
+            cgroup: None,
             strict: false,
             strict_images: false,
             images: Vec::new(),

@@ -20,6 +20,7 @@
 
 mod api;
 mod app;
+mod cgroups;
 mod config;
 mod devices;
 pub mod domain;

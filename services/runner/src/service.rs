@@ -123,6 +123,8 @@ pub async fn build(config: Config, deps: Deps) -> Result<Service, BuildError> {
         None => crate::devices::detect(Path::new("/dev"), &deps.environment).await,
     };
     let scheduler = Scheduler::new(capacity(&config), pools);
+    let open = |dir: &PathBuf| crate::cgroups::Cgroups::open(dir).map_err(BuildError::io(dir));
+    let cgroups = config.cgroup.as_ref().map(open).transpose()?;
     let vault = Vault::new(config.secrets_key.as_deref(), &deps.environment, &dir);
     let base_env = crate::environment::base(&config, &deps.environment);
     let runner = Runner::new(Parts {
@@ -137,6 +139,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<Service, BuildError> {
         base_env,
         agent_abort,
         scheduler,
+        cgroups,
         data_lock,
         vault,
         host_name: sys::host_name(),

@@ -36,6 +36,8 @@ pub(crate) struct Wanted {
     pub(crate) accelerators: Option<(String, u32)>,
     /// Resident memory above which it is ended; 0 for no limit.
     pub(crate) memory_limit: u64,
+    /// Thousandths of a core that it may use; 0 for no limit.
+    pub(crate) cpu_limit: u64,
     /// How long it may run.
     pub(crate) timeout: Option<Duration>,
     /// With whom it starts.
@@ -381,6 +383,7 @@ fn read_resources(problems: &mut Problems, resources: Option<&Resources>) -> Wan
             (kind.to_owned(), u32::try_from(count).unwrap_or(u32::MAX))
         }),
         memory_limit: memory_limit.unwrap_or(0),
+        cpu_limit: cpu_limit.unwrap_or(0),
         ..Wanted::default()
     }
 }

@@ -160,6 +160,9 @@ impl Runner {
         {
             tracing::warn!(%id, error = aip::chain(&error), "cannot remove files that belong to no workload");
         }
+        if placed.is_some() {
+            self.end_cgroup(id).await;
+        }
         Some(answer)
     }
 

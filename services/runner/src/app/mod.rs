@@ -33,6 +33,7 @@ use ids::WorkloadId;
 use runtime::{OnCancel, Shutdown, Supervisor};
 use tokio::sync::watch;
 
+use crate::cgroups::Cgroups;
 use crate::config::Config;
 use crate::domain::admission::{Ask, Scheduler};
 use crate::domain::redact;
@@ -76,6 +77,7 @@ pub(crate) struct Inner {
     /// The directory of the shell for images whose own knows more than POSIX.
     pub(crate) shell: Option<PathBuf>,
     vault: Vault,
+    cgroups: Option<Cgroups>,
     /// The name of the machine, for programs that ask for their node.
     host_name: String,
     live: Mutex<LiveSet>,
@@ -104,6 +106,7 @@ pub(crate) struct Parts {
     pub(crate) base_env: Vec<(String, String)>,
     pub(crate) agent_abort: Option<String>,
     pub(crate) scheduler: Scheduler,
+    pub(crate) cgroups: Option<Cgroups>,
     pub(crate) data_lock: File,
     pub(crate) vault: Vault,
     pub(crate) host_name: String,
@@ -194,6 +197,7 @@ impl Runner {
             interpreters,
             shell,
             vault: parts.vault,
+            cgroups: parts.cgroups,
             host_name: parts.host_name,
             live: Mutex::new(LiveSet {
                 workloads: HashMap::new(),

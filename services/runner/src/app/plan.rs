@@ -41,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) notes: Vec<String>,
     /// 0 for no limit, in bytes.
     pub(crate) memory_limit: u64,
+    /// 0 for no limit, in thousandths of a core.
+    pub(crate) cpu_limit: u64,
     /// None for no limit.
     pub(crate) timeout: Option<Duration>,
 }
@@ -157,6 +159,7 @@ impl Runner {
     ) -> Result<(Arc<Plan>, Amount), Error> {
         let mut plan = Plan {
             memory_limit: wanted.memory_limit,
+            cpu_limit: wanted.cpu_limit,
             timeout: wanted.timeout,
             ..Plan::default()
         };
@@ -165,6 +168,7 @@ impl Runner {
         amount.slots = self.choose_accelerators(wanted, &mut plan, &mut refusals);
         let interpreter = self.choose_python(spec, &mut plan, &mut refusals).await;
         note_ignored(spec, &mut plan);
+        self.note_limits(&mut plan);
         if let Some(text) = likeness::lacks_source(spec, &self.0.config.images) {
             refusals.add(Missing::Image, "spec.image", text);
         }
@@ -212,6 +216,23 @@ impl Runner {
         plan.environment = Some(wanted);
         if let Some(found) = found {
             self.use_in(plan, &found);
+        }
+    }
+
+    /// Says which limits the kernel does not keep.
+    fn note_limits(&self, plan: &mut Plan) {
+        if let Some(cgroups) = &self.0.cgroups {
+            let limits = [
+                (
+                    plan.memory_limit > 0 && !cgroups.memory,
+                    "memory is sampled",
+                ),
+                (plan.cpu_limit > 0 && !cgroups.cpu, "cores is not enforced"),
+            ];
+            let missing = limits.into_iter().filter(|(missing, _)| *missing);
+            plan.notes.extend(missing.map(|(_, what)| {
+                format!("the limit of {what}: the runner's cgroup has no such controller")
+            }));
         }
     }
 
@@ -341,6 +362,11 @@ impl Runner {
     ) -> Result<(), Error> {
         let id = &record.id;
         let mut assignment = self.assignment(record, spec, plan)?;
+        if let Some(cgroups) = &self.0.cgroups {
+            let made = cgroups.make(id.as_str(), plan.memory_limit, plan.cpu_limit);
+            let dir = made.map_err(Error::io(Path::new("the cgroup of the step")))?;
+            assignment.cgroup_dir = dir.display().to_string();
+        }
         if let Some(private) = &plan.venv {
             let dir = self.0.files.dir(id).join("venv");
             private.make(&dir).map_err(Error::io(&dir))?;

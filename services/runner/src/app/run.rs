@@ -142,9 +142,25 @@ impl Runner {
         let (runner, id) = (self.clone(), id.clone());
         self.spawn("workload", async move {
             if let Some(ending) = runner.live_through(&id, first).await {
+                runner.end_cgroup(&id).await;
                 runner.end(&id, ending).await;
             }
         });
+    }
+
+    /// Kills what is left in a workload's cgroup, before what it reserved is given to others.
+    pub(super) async fn end_cgroup(&self, id: &WorkloadId) {
+        if self.0.cgroups.is_none() {
+            return;
+        }
+        let (runner, own) = (self.clone(), id.clone());
+        let ended = tokio::task::spawn_blocking(move || match &runner.0.cgroups {
+            Some(cgroups) => cgroups.end(own.as_str()),
+            None => Ok(()),
+        });
+        if let Ok(Err(error)) = ended.await {
+            tracing::warn!(%id, %error, "cannot remove a cgroup");
+        }
     }
 
     /// Sees a workload through to its end; none when it is gone already.

@@ -5,6 +5,7 @@
 mod accelerators;
 mod admission;
 mod api;
+mod cgroups;
 mod environments;
 mod fixture;
 mod known;
