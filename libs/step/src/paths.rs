@@ -12,23 +12,41 @@ const TREES: [&str; 2] = ["/tmp/inputs", "/tmp/outputs"];
 pub struct Moves {
     /// The longest first, so that a directory does not hide a file in it.
     paths: Vec<String>,
+    /// Directories that are the attempt's own already.
+    own: Vec<String>,
     root: String,
 }
 
 impl Moves {
-    /// Moves these absolute paths, and the trees of the SDK, below `root`.
-    pub fn new<'a>(paths: impl IntoIterator<Item = &'a str>, root: &str) -> Self {
-        let mut paths: Vec<String> = paths.into_iter().chain(TREES).map(str::to_owned).collect();
+    /// Moves these absolute paths, and the trees of the SDK, below `root`. What is mounted at `own` stays where it is, and all
+    /// in it.
+    pub fn new<'a>(
+        paths: impl IntoIterator<Item = &'a str>,
+        own: impl IntoIterator<Item = &'a str>,
+        root: &str,
+    ) -> Self {
+        let own = own.into_iter().map(|path| path.trim_end_matches('/'));
+        let own: Vec<String> = own.map(str::to_owned).collect();
+        let paths = paths.into_iter().chain(TREES).map(str::to_owned);
+        let mut paths: Vec<String> = paths.chain(own.iter().cloned()).collect();
         paths.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         paths.dedup();
         Self {
             paths,
+            own,
             root: root.trim_end_matches('/').to_owned(),
         }
     }
 
     /// Where a path goes.
     pub fn path(&self, path: &str) -> String {
+        let within = |own: &String| {
+            let rest = path.strip_prefix(own.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if self.own.iter().any(within) {
+            return path.to_owned();
+        }
         format!("{}/{}", self.root, path.trim_start_matches('/'))
     }
 
@@ -93,6 +111,7 @@ mod tests {
                 "/mlpipeline-metrics.json",
                 "/data",
             ],
+            [],
             "/d/root/",
         );
         for (text, want) in [
@@ -119,6 +138,25 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(moves.text(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_mounted_stays_where_it_is() {
+        let moves = Moves::new(
+            ["/tmp/outputs/a/data", "/mnt/out.txt", "/mnt-2"],
+            ["/tmp/outputs/a", "/mnt/"],
+            "/d/root",
+        );
+        for (path, want) in [
+            ("/tmp/outputs/a/data", "/tmp/outputs/a/data"),
+            ("/mnt/out.txt", "/mnt/out.txt"),
+            ("/mnt", "/mnt"),
+            ("/mnt-2", "/d/root/mnt-2"),
+            ("/tmp/outputs/b/data", "/d/root/tmp/outputs/b/data"),
+        ] {
+            assert_eq!(moves.path(path), want, "{path}");
+            assert_eq!(moves.text(path), want, "{path}");
         }
     }
 }

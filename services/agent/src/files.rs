@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use api_step::v1::{Files, OutputFile};
+use api_step::v1::{Files, Mount, OutputFile};
 use serde_json::Value;
 use step::paths::Moves;
 use step::placeholders::Scope;
@@ -36,14 +36,15 @@ pub(crate) struct Taken {
 
 impl Placed {
     /// Reads what a step says about files; nothing is written yet.
-    pub(crate) fn new(dir: &Path, files: Option<&Files>) -> Self {
+    pub(crate) fn new(dir: &Path, files: Option<&Files>, mounts: &[Mount]) -> Self {
         let Some(files) = files else {
             return Self::default();
         };
         let root = dir.join("root");
         let inputs = files.inputs.iter().map(|file| file.path.as_str());
         let outputs = files.outputs.iter().map(|file| file.path.as_str());
-        let moves = Moves::new(inputs.chain(outputs), &root.to_string_lossy());
+        let mounts = mounts.iter().map(|mount| mount.path.as_str());
+        let moves = Moves::new(inputs.chain(outputs), mounts, &root.to_string_lossy());
         let taken = |file: &OutputFile| Taken {
             asked: file.path.clone(),
             path: moves.path(&file.path).into(),

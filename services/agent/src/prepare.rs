@@ -68,7 +68,7 @@ pub(crate) fn prepare(
     write_files(dir, assignment)?;
 
     let types = types(step)?;
-    let placed = Placed::new(dir, step.files.as_ref());
+    let placed = Placed::new(dir, step.files.as_ref(), &assignment.mounts);
     let inputs = inputs(step)?;
     let mut places = remote::places(dir, assignment, step, &inputs);
     let mut fetch = remote::inputs(&places, step, &inputs);
