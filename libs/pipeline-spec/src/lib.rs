@@ -32,7 +32,7 @@ pub use features::{Features, notes, unsupported};
 pub use placeholder::{MissingInput, substitute};
 pub use plan::*;
 pub use source::Source;
-pub use validate::{Fault, carries_item, plan};
+pub use validate::{Fault, keeps_item, plan};
 pub use values::{check_parameters, coerce, normalise, text_form};
 
 /// Types generated from the published schema.

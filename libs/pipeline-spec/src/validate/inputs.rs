@@ -450,6 +450,12 @@ fn substituted(value: &Value) -> Substituted {
 
 /// Whether a name is the compiler's for an item of a loop; no user's name has these hyphens. The compiler declares STRING
 /// where it does not know the type of the items.
-pub fn carries_item(name: &str) -> bool {
+pub(super) fn carries_item(name: &str) -> bool {
     name.contains("loop-item")
+}
+
+/// Whether an input of a group has an item of a loop that keeps its own type, whatever is declared. The SDK 1.8, for which
+/// all values are text, has the same names without the prefix.
+pub fn keeps_item(name: &str) -> bool {
+    name.starts_with(CHANNEL) && carries_item(name)
 }

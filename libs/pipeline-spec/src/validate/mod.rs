@@ -10,7 +10,7 @@ mod outputs;
 mod producers;
 mod tasks;
 
-pub use inputs::carries_item;
+pub use inputs::keeps_item;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -273,7 +273,7 @@ fn declare(
         // their own, for the task that takes them may want a number.
         if task.kind.groups()
             && declared.parameter_type == ParameterType::String
-            && pipeline_spec::carries_item(name)
+            && pipeline_spec::keeps_item(name)
         {
             inputs.parameters.insert(name.clone(), value);
             continue;
