@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from kfp import dsl
 from kfp.components import InputPath, OutputPath, create_component_from_func, func_to_container_op
-from kubernetes.client.models import V1EnvVar
+from kubernetes.client.models import V1EnvVar, V1EnvVarSource, V1ObjectFieldSelector
 
 IMAGE = "python:3.7"
 
@@ -275,3 +275,56 @@ def one_at_a_time(folder: str):
 def one_item_at_a_time(folder: str):
     with dsl.ParallelFor([1, 2, 3], parallelism=1):
         _alone("alone", folder)
+
+
+def _shell(name, text, **more):
+    return dsl.ContainerOp(
+        name=name, image="library/bash:4.4.23", command=["sh", "-c"], arguments=[text], **more
+    )
+
+
+@dsl.pipeline(name="volumes")
+def volumes(size: str = "1Gi"):
+    made = dsl.VolumeOp(name="make", resource_name="shared", size=size, modes=dsl.VOLUME_MODE_RWM)
+    left = _shell("left", "echo l > /mnt/left", pvolumes={"/mnt": made.volume})
+    right = _shell("right", "echo r > /mnt/right", pvolumes={"/mnt": made.volume})
+    both = made.volume.after(left, right)
+    read = _shell("read", "cat /mnt/left /mnt/right | tee /mnt/both", pvolumes={"/mnt": both}, file_outputs={"both": "/mnt/both"})
+    _shell("say", f"echo '{made.outputs['name']} {made.outputs['size']} {read.output}'")
+    made.delete().after(read)
+
+
+@dsl.pipeline(name="snapshot")
+def snapshot():
+    made = dsl.VolumeOp(name="make", resource_name="source", size="1Gi")
+    taken = dsl.VolumeSnapshotOp(name="take", resource_name="taken", volume=made.volume)
+    dsl.VolumeOp(name="copy", resource_name="copy", size="1Gi", data_source=taken.snapshot)
+
+
+@dsl.pipeline(name="skipped-outputs")
+def skipped_outputs(go: str = "no"):
+    with dsl.Condition(go == "yes"):
+        coin = flip()
+    with dsl.Condition(go == "no"):
+        show(coin.output)
+
+
+@dsl.pipeline(name="items-in-conditions")
+def items_in_conditions():
+    with dsl.ParallelFor(objects().output) as item:
+        with dsl.Condition(item.k == "q"):
+            show("found q")
+    with dsl.ParallelFor([1, 2]) as number:
+        with dsl.Condition(number == 2):
+            show("found 2")
+
+
+@dsl.pipeline(name="settings")
+def settings(memory: str = "32Mi"):
+    told = _shell("told", 'echo "$RUN $TEAM"')
+    for name, label in (("RUN", "pipeline/runid"), ("TEAM", "team")):
+        field = V1ObjectFieldSelector(field_path=f"metadata.labels['{label}']")
+        told.container.add_env_variable(V1EnvVar(name=name, value_from=V1EnvVarSource(field_ref=field)))
+    told.add_pod_label("team", "blue").add_node_selector_constraint("pool", memory)
+    told.container.set_memory_limit(memory).set_memory_request(memory)
+    _uncached(told)

@@ -431,6 +431,46 @@ def what_is_not_supported_is_named(world):
 
 
 @suite.test
+def volumes_are_made_shared_and_removed(world):
+    ended = world.run(flows.volumes).ok()
+    name = ended.outputs("make", "make-name")[0]
+    equal(name, f"{ended.workflow['metadata']['name']}-shared")
+    equal(json.loads(ended.outputs("make", "make-manifest")[0])["kind"], "PersistentVolumeClaim")
+    equal(ended.logs("say"), f"{name} 1Gi l\nr\n")
+    again = world.run(flows.volumes, {"size": "2Gi"}).ok()
+    equal(again.outputs("make", "make-size"), ["2Gi"])
+
+
+@suite.test
+def snapshots_are_refused_by_name(world):
+    try:
+        world.run(flows.snapshot)
+    except kfp_server_api.ApiException as error:
+        equal(error.status, 400)
+        assert "VolumeSnapshot" in error.body and "dataSource" in error.body, error.body
+        return
+    raise AssertionError("a snapshot was not refused")
+
+
+@suite.test
+def what_a_skipped_task_would_have_put_out_stays_unfilled(world):
+    ended = world.run(flows.skipped_outputs).ok()
+    assert "{{tasks.condition-1.outputs.parameters.flip-Output}}" in ended.logs("show"), ended.logs("show")
+
+
+@suite.test
+def conditions_see_items_as_text(world):
+    ended = world.run(flows.items_in_conditions).ok()
+    equal((ended.logs("show"), ended.logs("show-2")), ("show found q\n", "show found 2\n"))
+
+
+@suite.test
+def settings_of_a_pod_reach_the_program(world):
+    ended = world.run(flows.settings).ok()
+    equal(ended.logs("told"), f"{ended.run.id} blue\n")
+
+
+@suite.test
 def recursion_without_end_is_refused(world):
     step = {"name": "again", "template": "x"}
     manifest = {

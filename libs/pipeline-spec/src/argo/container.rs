@@ -21,6 +21,13 @@ const VALUES: &str = "/argo/values";
 /// How the SDK writes the places of artifacts, which its own back end does not fill either.
 const URIS: [&str; 2] = ["{{$.inputs.artifacts[", "{{$.outputs.artifacts["];
 
+/// Annotations of the SDK that hold whole documents, for its own tools.
+const LONG_NOTES: [&str; 3] = [
+    "pipelines.kubeflow.org/arguments.parameters",
+    "pipelines.kubeflow.org/component_ref",
+    "pipelines.kubeflow.org/component_spec",
+];
+
 const WITHOUT_EFFECT: [&str; 12] = [
     "imagePullPolicy",
     "livenessProbe",
@@ -55,6 +62,9 @@ impl Lowering<'_> {
             ],
             &WITHOUT_EFFECT,
         );
+        if self.deletes_volume(template, &node) {
+            return;
+        }
         let mut files = Files::default();
         let mut args = self.texts_of(template, &node, "args");
         if script {
@@ -77,7 +87,7 @@ impl Lowering<'_> {
             command: self.texts_of(template, &node, "command"),
             args,
             env,
-            resources: resources(&node.node("resources")),
+            resources: self.resources(template, &node),
             platform: if platform.is_empty() {
                 Value::Null
             } else {
@@ -216,7 +226,7 @@ impl Lowering<'_> {
     }
 
     /// A text of a program with the placeholders of the executor contract.
-    fn render(&self, template: &Template<'_>, at: &str, text: &str) -> String {
+    pub(super) fn render(&self, template: &Template<'_>, at: &str, text: &str) -> String {
         let Some(parts) = self.faults.keep(at, self.facts.parse(text)) else {
             return String::new();
         };
@@ -322,16 +332,25 @@ impl Lowering<'_> {
                 ],
                 &[],
             );
+            if mount.has("subPath") && !volume.has("persistentVolumeClaim") {
+                mount.fault("subPath", "is supported for volume claims only");
+            }
             if volume.has("secret") {
+                let secret = volume.node("secret");
+                secret.only(&["optional", "secretName"], &["defaultMode"]);
                 let entry = json!({
-                    "secretName": volume.node("secret").required("secretName"),
+                    "secretName": secret.required("secretName"),
                     "mountPath": path,
+                    "optional": secret.get("optional") == Some(&Value::Bool(true)),
                 });
                 push(platform, "secretAsVolume", entry);
             } else if volume.has("configMap") {
+                let config = volume.node("configMap");
+                config.only(&["name", "optional"], &["defaultMode"]);
                 let entry = json!({
-                    "configMapName": volume.node("configMap").required("name"),
+                    "configMapName": config.required("name"),
                     "mountPath": path,
+                    "optional": config.get("optional") == Some(&Value::Bool(true)),
                 });
                 push(platform, "configMapAsVolume", entry);
             } else if volume.has("persistentVolumeClaim") {
@@ -355,6 +374,48 @@ impl Lowering<'_> {
         }
     }
 
+    /// Quantities; the SDK writes those that are only known to the run into a patch of the pod.
+    fn resources(&self, template: &Template<'_>, program: &Node<'_>) -> Resources {
+        let mut found = Resources::default();
+        self.quantities(template, &program.node("resources"), &mut found);
+        let patch = template.node.text("podSpecPatch").unwrap_or_default();
+        let at = template.node.place("podSpecPatch");
+        if patch.is_empty() {
+            return found;
+        }
+        let read = serde_json::from_str::<Value>(&patch).map_err(|error| error.to_string());
+        let Some(patch) = self.faults.keep(&at, read) else {
+            return found;
+        };
+        for container in Node::new(at, &patch, self.faults).nodes("containers") {
+            if container.name() == "main" {
+                self.quantities(template, &container.node("resources"), &mut found);
+            }
+        }
+        found
+    }
+
+    fn quantities(&self, template: &Template<'_>, node: &Node<'_>, resources: &mut Resources) {
+        node.only(&["limits", "requests"], &[]);
+        for (kind, requests) in [("limits", false), ("requests", true)] {
+            for (name, quantity) in node.pairs(kind) {
+                let quantity = self.render(template, &node.place(kind), &quantity);
+                match (name.as_str(), requests) {
+                    ("cpu", true) => resources.cpu_request = quantity,
+                    ("cpu", false) => resources.cpu_limit = quantity,
+                    ("memory", true) => resources.memory_request = quantity,
+                    ("memory", false) => resources.memory_limit = quantity,
+                    (device, false) if device.contains('/') => {
+                        name.clone_into(&mut resources.accelerator_type);
+                        resources.accelerator_count = quantity;
+                    }
+                    // Storage is not counted, and devices are asked for by their limit.
+                    _ => {}
+                }
+            }
+        }
+    }
+
     /// What the template says about the machine, in the terms of kfp-kubernetes.
     fn platform(&self, template: &Template<'_>) -> Map<String, Value> {
         let node = &template.node;
@@ -372,6 +433,23 @@ impl Lowering<'_> {
                 .map(|(key, text)| (key, text.into()))
                 .collect();
             platform.insert("nodeSelector".to_owned(), json!({ "labels": labels }));
+        }
+        let metadata = node.node("metadata");
+        let mut notes = Map::new();
+        for kind in ["labels", "annotations"] {
+            let pairs = metadata.pairs(kind).into_iter();
+            let pairs = pairs.filter(|(key, _)| !LONG_NOTES.contains(&key.as_str()));
+            let pairs = pairs.map(|(key, text)| {
+                let text = self.render(template, &metadata.place(kind), &text);
+                (key, text.into())
+            });
+            let pairs: Map<String, Value> = pairs.collect();
+            if !pairs.is_empty() {
+                notes.insert(kind.to_owned(), Value::Object(pairs));
+            }
+        }
+        if !notes.is_empty() {
+            platform.insert("podMetadata".to_owned(), Value::Object(notes));
         }
         if node.has("tolerations") {
             platform.insert(
@@ -406,26 +484,4 @@ fn push(platform: &mut Map<String, Value>, key: &str, entry: Value) {
 /// The placeholder of an input.
 pub(super) fn placeholder(name: &str) -> String {
     format!("{{{{$.inputs.parameters['{name}']}}}}")
-}
-
-fn resources(node: &Node<'_>) -> Resources {
-    node.only(&["limits", "requests"], &[]);
-    let mut resources = Resources::default();
-    for (kind, requests) in [("limits", false), ("requests", true)] {
-        for (name, quantity) in node.pairs(kind) {
-            match (name.as_str(), requests) {
-                ("cpu", true) => resources.cpu_request = quantity,
-                ("cpu", false) => resources.cpu_limit = quantity,
-                ("memory", true) => resources.memory_request = quantity,
-                ("memory", false) => resources.memory_limit = quantity,
-                (device, false) if device.contains('/') => {
-                    name.clone_into(&mut resources.accelerator_type);
-                    resources.accelerator_count = quantity;
-                }
-                // Storage is not counted, and devices are asked for by their limit.
-                _ => {}
-            }
-        }
-    }
-    resources
 }

@@ -8,7 +8,7 @@ use super::read::scalar;
 use super::retry::retry;
 use super::scope::{Carried, Inputs, Scope};
 use super::template::{Call, Kind, Template};
-use super::text::{Reference, raw_input};
+use super::text::{Part, Reference, raw_input};
 use super::{Lowering, artifact_type, when};
 use crate::graph;
 use crate::plan::{
@@ -27,9 +27,11 @@ impl Lowering<'_> {
                     .fault("name", format!("there are two tasks `{}`", call.name));
             }
         }
+        let conditional = calls.iter().filter(|call| call.node.has("when"));
+        let may_skip: BTreeSet<&str> = conditional.map(|call| call.name.as_str()).collect();
         let mut tasks = BTreeMap::new();
         for call in &calls {
-            if let Some(task) = self.call(template, call, &names) {
+            if let Some(task) = self.call(template, call, &names, &may_skip) {
                 tasks.insert(task.name.clone(), task);
             }
         }
@@ -149,6 +151,7 @@ impl Lowering<'_> {
         template: &Template<'_>,
         call: &Call<'_>,
         names: &BTreeSet<String>,
+        may_skip: &BTreeSet<&str>,
     ) -> Option<Task> {
         let node = &call.node;
         node.only(
@@ -184,7 +187,7 @@ impl Lowering<'_> {
         }
         let loops = ["withItems", "withParam", "withSequence"];
         let looped = loops.iter().any(|key| node.has(key));
-        let wrapped = looped || node.has("when");
+        let wrapped = looped || node.has("when") || self.takes_from(call, may_skip);
         let mut scope = Scope {
             template,
             tasks: names,
@@ -207,6 +210,23 @@ impl Lowering<'_> {
             .filter(|name| names.contains(*name));
         task.dependencies = own.cloned().collect();
         Some(task)
+    }
+
+    /// Whether a call takes a parameter from one of these tasks.
+    fn takes_from(&self, call: &Call<'_>, tasks: &BTreeSet<&str>) -> bool {
+        if tasks.is_empty() {
+            return false;
+        }
+        let arguments = call.node.node("arguments").nodes("parameters");
+        arguments.iter().any(|argument| {
+            let text = argument.get("value").and_then(scalar).unwrap_or_default();
+            // What is wrong with an expression is said where it is used.
+            let parts = self.facts.parse(&text).unwrap_or_default();
+            parts.iter().any(|part| {
+                matches!(part, Part::Reference(Reference::TaskParameter { task, .. })
+                    if tasks.contains(task.as_str()))
+            })
+        })
     }
 
     /// A task that calls a template.
@@ -234,6 +254,9 @@ impl Lowering<'_> {
             let notes = metadata.node("annotations");
             if let Some(name) = notes.text("pipelines.kubeflow.org/task_display_name") {
                 task.display_name = name;
+            }
+            if callee.kind == Kind::Volume {
+                task.retry = retry(callee);
             }
             if callee.kind == Kind::Program {
                 let label = metadata.node("labels");

@@ -10,10 +10,11 @@ use serde_json::Value;
 use super::group::output_artifact;
 use super::scope::{Carried, Inputs, Scope};
 use super::template::{Call, Kind};
+use super::text::Reference;
 use super::{Lowering, artifact_type, text_input};
 use crate::plan::{
-    Body, Component, Dag, InputArtifact, Items, Iterator, OutputSelector, ParameterSource,
-    ParameterType, ParameterValue, Task,
+    Body, Component, Dag, InputArtifact, InputParameter, Items, Iterator, OutputSelector,
+    ParameterSource, ParameterType, ParameterValue, Task,
 };
 
 /// The input that takes the item of a loop.
@@ -22,6 +23,18 @@ pub(super) const ITEM: &str = "item";
 const ITEMS: &str = "items";
 /// Items that a workflow may write out.
 const MAX_ITEMS: usize = 100_000;
+
+/// A value on its way into a group. What a task that was skipped would have put out stays as the workflow has it.
+fn carried_input(reference: &Reference) -> InputParameter {
+    let unfilled = match reference {
+        Reference::TaskParameter { .. } => Some(format!("{{{{{}}}}}", reference.channel())),
+        _ => None,
+    };
+    InputParameter {
+        default: unfilled.map(Value::from),
+        ..text_input(true)
+    }
+}
 
 impl Lowering<'_> {
     /// Puts a call into a group of its own, which is then called instead, once or for each item.
@@ -37,7 +50,7 @@ impl Lowering<'_> {
         let mut declared = BTreeMap::new();
         for reference in &carried.parameters {
             if let Ok(found) = scope.outer(reference) {
-                declared.insert(reference.channel(), text_input(true));
+                declared.insert(reference.channel(), carried_input(reference));
                 outer.parameters.insert(reference.channel(), found);
             }
         }
@@ -86,7 +99,7 @@ impl Lowering<'_> {
     fn around(
         &self,
         inner: Task,
-        input_parameters: BTreeMap<String, crate::plan::InputParameter>,
+        input_parameters: BTreeMap<String, InputParameter>,
         input_artifacts: BTreeMap<String, InputArtifact>,
     ) -> Component {
         let callee = self.templates.get(&inner.component);

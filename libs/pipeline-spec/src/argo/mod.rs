@@ -12,11 +12,12 @@ mod retry;
 mod scope;
 mod template;
 mod text;
+mod volume;
 mod when;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::limits::PARALLELISM;
 use crate::plan::{
@@ -58,6 +59,18 @@ const WITHOUT_EFFECT: [&str; 20] = [
     "serviceAccountName",
     "tolerations",
     "ttlStrategy",
+];
+
+/// What runs beside a program in its pod.
+const BESIDE: [(&str, &str); 2] = [
+    (
+        "initContainers",
+        "a step is one program here; do what they do in a step before it",
+    ),
+    (
+        "sidecars",
+        "a step is one program here; start what it needs from the program itself",
+    ),
 ];
 
 /// Whether a document is an Argo workflow.
@@ -155,6 +168,7 @@ fn read(workflow: &Value, faults: &Faults) -> Option<Plan> {
     for template in templates.values() {
         match template.kind {
             Kind::Program => lowering.program(template),
+            Kind::Volume => lowering.volume(template),
             Kind::Dag | Kind::Steps => lowering.group(template),
         }
     }
@@ -188,6 +202,8 @@ fn check(node: &Node<'_>) {
             "nodeSelector",
             "outputs",
             "parallelism",
+            "podSpecPatch",
+            "resource",
             "retryStrategy",
             "script",
             "steps",
@@ -197,9 +213,10 @@ fn check(node: &Node<'_>) {
             "containerSet",
             "data",
             "http",
+            "initContainers",
             "inline",
             "plugin",
-            "resource",
+            "sidecars",
             "suspend",
         ],
         &[
@@ -208,7 +225,6 @@ fn check(node: &Node<'_>) {
             "automountServiceAccountToken",
             "executor",
             "hostAliases",
-            "podSpecPatch",
             "priority",
             "priorityClassName",
             "schedulerName",
@@ -216,6 +232,14 @@ fn check(node: &Node<'_>) {
             "serviceAccountName",
         ],
     );
+    for (key, why) in BESIDE {
+        if node.get(key).is_some_and(|list| *list != json!([])) {
+            node.fault(
+                key,
+                format!("`{key}` of Argo workflows is not supported: {why}"),
+            );
+        }
+    }
     let group = node.has("dag") || node.has("steps");
     for key in ["retryStrategy", "activeDeadlineSeconds"] {
         if group && node.has(key) {

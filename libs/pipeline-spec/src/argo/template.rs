@@ -34,6 +34,8 @@ pub(super) struct Template<'a> {
 pub(super) enum Kind {
     /// Runs a program.
     Program,
+    /// Makes or removes a volume.
+    Volume,
     /// Tasks with dependencies.
     Dag,
     /// Rows of tasks, one after the other.
@@ -51,16 +53,16 @@ pub(super) struct Call<'a> {
 }
 
 /// What a template may be, by its key.
-const KINDS: [(&str, Kind); 4] = [
+const KINDS: [(&str, Kind); 5] = [
     ("container", Kind::Program),
     ("script", Kind::Program),
+    ("resource", Kind::Volume),
     ("dag", Kind::Dag),
     ("steps", Kind::Steps),
 ];
 
 /// Kinds that need a cluster, or a part of Argo that is not here.
-const OTHER_KINDS: [(&str, &str); 7] = [
-    ("resource", "it changes objects of a cluster"),
+const OTHER_KINDS: [(&str, &str); 6] = [
     ("suspend", "it waits for a person"),
     ("http", "it is carried out by Argo itself"),
     ("data", "it is carried out by Argo itself"),
@@ -122,7 +124,7 @@ impl<'a> Template<'a> {
     /// The calls of a group, in the order of the document.
     pub(super) fn calls(&self) -> Vec<Call<'a>> {
         match self.kind {
-            Kind::Program => Vec::new(),
+            Kind::Program | Kind::Volume => Vec::new(),
             Kind::Dag => {
                 let dag = self.node.node("dag");
                 dag.only(&["failFast", "tasks"], &[]);

@@ -318,7 +318,7 @@ fn what_waits_for_something_refused_is_not_blamed() {
         program("p"),
     ])));
     assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].contains("`resource`"), "{found:?}");
+    assert!(found[0].contains("is a `resource` of Argo"), "{found:?}");
 }
 
 #[test]

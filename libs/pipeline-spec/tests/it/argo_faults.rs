@@ -14,16 +14,38 @@ fn what_is_wrong_or_not_supported_is_named() {
     };
     let tasks =
         |tasks: Value| workflow(json!([{"name": "main", "dag": {"tasks": tasks}}, step("step")]));
+    let resource = |action: &str, manifest: &str| {
+        let resource = json!({"action": action, "manifest": manifest});
+        workflow(json!([{"name": "r", "resource": resource}]))
+    };
     let table: Vec<(Value, &str)> = vec![
         (
             workflow(json!([{"name": "r", "resource": {"action": "create"}}])),
-            "spec.templates[0].resource: template `r` is a `resource`",
+            "spec.templates[0].resource.manifest: must be one object",
+        ),
+        (
+            resource("apply", "kind: PersistentVolumeClaim"),
+            "would apply a `PersistentVolumeClaim` of a cluster, which is not supported",
+        ),
+        (
+            resource("create", "kind: VolumeSnapshot"),
+            "would create a `VolumeSnapshot` of a cluster",
+        ),
+        (
+            resource(
+                "create",
+                "{kind: PersistentVolumeClaim, metadata: {name: a}, spec: {dataSource: {name: s}}}",
+            ),
+            "`dataSource` of a volume is not supported",
         ),
         (
             with("p", "sidecars", json!([{}])),
             "spec.templates[0].sidecars: `sidecars`",
         ),
-        (with("p", "initContainers", json!([{}])), "`initContainers`"),
+        (
+            with("p", "initContainers", json!([{}])),
+            "`initContainers` of Argo workflows is not supported: a step is one program here",
+        ),
         (with("p", "memoize", json!({})), "`memoize`"),
         (
             tasks(json!([call("a", "none", json!({}))])),

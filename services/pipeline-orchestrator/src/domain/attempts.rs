@@ -223,6 +223,14 @@ impl Engine<'_> {
         outputs
             .parameters
             .retain(|name, _| component.output_parameters.contains_key(name));
+        let task = self.state.task(id)?;
+        if let Ok(container) = launch::container(self.state, task)
+            && platform::is_volume_task(container)
+        {
+            let known = platform::volume_outputs(self.state, task, container)
+                .map_err(|unresolved| StepError::Inconsistent(unresolved.to_string()))?;
+            outputs.parameters.extend(known);
+        }
         for (name, produced) in report.artifacts {
             // The executor may report more than the component declares; nobody can refer to that.
             let Some(declared) = component.output_artifacts.get(&name) else {

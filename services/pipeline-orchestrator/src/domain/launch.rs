@@ -147,7 +147,10 @@ pub fn launch_spec(state: &RunState, id: TaskId) -> Result<LaunchSpec, StepError
         placeholders,
         declared_inputs: declared_inputs.collect(),
         platform,
-        files: container.files.clone(),
+        files: match platform::is_volume_task(container) {
+            true => Files::default(),
+            false => container.files.clone(),
+        },
         input_digests: input_digests(state, &task.body.inputs),
     })
 }

@@ -189,7 +189,7 @@ pub(super) fn platform(
         inputs,
     };
     let mut found = Platform {
-        volume_task: reader.volume_task(container),
+        volume_task: reader.volume_task(container)?,
         ..Platform::default()
     };
     if found.volume_task.is_some() {
@@ -203,9 +203,34 @@ pub(super) fn platform(
             },
         });
     }
+    found.labels = run_labels(state);
     let settings = container.platform.as_object();
     for (key, setting) in settings.into_iter().flatten() {
         reader.setting(key, setting, &mut found)?;
+    }
+    Ok(found)
+}
+
+/// What a task about a volume puts out besides what the runner says: parts of the volume that were known before.
+pub(super) fn volume_outputs(
+    state: &RunState,
+    task: &Task,
+    container: &Container,
+) -> Result<Map<String, Value>, Unresolved> {
+    let reader = Reader {
+        state,
+        task,
+        inputs: &task.body.inputs,
+    };
+    let mut found = Map::new();
+    for output in &container.files.outputs {
+        let text = output.default.as_deref().unwrap_or_default();
+        // Values are put into documents as values, whatever characters they have.
+        let document = serde_json::from_str(text).ok();
+        let document = document.filter(|value: &Value| value.is_object() || value.is_array());
+        let value = document.unwrap_or_else(|| Value::from(text));
+        let value = reader.fill(&output.parameter, &value)?;
+        found.insert(output.parameter.clone(), text_form(&value).into());
     }
     Ok(found)
 }
@@ -214,6 +239,21 @@ pub(super) fn platform(
 pub(super) fn workspace(state: &RunState) -> Option<&Value> {
     let found = &state.plan.pipeline_config["workspace"];
     found.is_object().then_some(found)
+}
+
+/// What pods have upstream, for programs that read their labels to know their run.
+fn run_labels(state: &RunState) -> BTreeMap<String, String> {
+    let labels = [
+        ("pipeline/runid", state.run.id.to_string()),
+        (
+            "workflows.argoproj.io/workflow",
+            resolve::resource_name(&state.run),
+        ),
+    ];
+    labels
+        .into_iter()
+        .map(|(key, text)| (key.to_owned(), text))
+        .collect()
 }
 
 struct Reader<'a> {
@@ -251,8 +291,9 @@ impl Reader<'_> {
                 Ok(())
             }
             "podMetadata" => {
-                found.labels = texts(&setting["labels"]);
-                found.annotations = texts(&setting["annotations"]);
+                let setting = self.fill(key, setting)?;
+                found.labels.extend(texts(&setting["labels"]));
+                found.annotations.extend(texts(&setting["annotations"]));
                 Ok(())
             }
             "activeDeadlineSeconds" => {
@@ -418,8 +459,28 @@ impl Reader<'_> {
         }
     }
 
-    /// What is done with a volume when the image says so.
-    fn volume_task(&self, container: &Container) -> Option<PlatformVolumeTask> {
+    /// What is done with a volume when the image says so. Workflows have it among the settings, the newer SDK as inputs.
+    fn volume_task(&self, container: &Container) -> Result<Option<PlatformVolumeTask>, Unresolved> {
+        let create = &container.platform["createPvc"];
+        if create.is_object() {
+            let create = self.fill("createPvc", create)?;
+            return Ok(Some(PlatformVolumeTask::Create {
+                name: text(&create["pvcName"]),
+                suffix: String::new(),
+                size: text(&create["size"]),
+                access_modes: items(&create["accessModes"]).map(text).collect(),
+                storage_class: text(&create["storageClassName"]),
+            }));
+        }
+        let delete = &container.platform["deletePvc"];
+        if delete.is_object() {
+            let name = self.fill("deletePvc", &delete["constant"])?;
+            return Ok(Some(PlatformVolumeTask::Delete { name: text(&name) }));
+        }
+        Ok(self.marked_volume_task(container))
+    }
+
+    fn marked_volume_task(&self, container: &Container) -> Option<PlatformVolumeTask> {
         let input = |name: &str| {
             let value = self.inputs.parameters.get(name);
             value.map_or_else(String::new, text)

@@ -195,3 +195,64 @@ fn names_come_from_tasks_before() {
     };
     assert_eq!(spec.platform.mounts[0].source, source);
 }
+
+#[test]
+fn a_workflow_makes_a_volume_and_knows_its_parts_beforehand() {
+    let mut make = program();
+    make.input_parameters = BTreeMap::from([("size".to_owned(), text(None, false))]);
+    let given = ["made-manifest", "made-name"];
+    make.output_parameters = given
+        .map(|name| (name.to_owned(), ParameterType::String))
+        .into();
+    let mut makes = task("make", "comp", &[]);
+    makes.parameters = BTreeMap::from([("size".to_owned(), constant(json!("1\"Gi")))]);
+    let mut plan = plan(component(Body::Dag(dag(vec![makes]))), vec![("comp", make)]);
+    let output = |parameter: &str, known: &str| OutputFile {
+        path: String::new(),
+        parameter: parameter.to_owned(),
+        artifact: String::new(),
+        default: Some(known.to_owned()),
+        optional: false,
+    };
+    let size = "{{$.inputs.parameters['size']}}";
+    let mut container = container();
+    container.args.clear();
+    container.image = "argostub/createpvc".to_owned();
+    container.platform = json!({"createPvc": {
+        "pvcName": "{{$.pipeline_job_resource_name}}-v", "size": size, "accessModes": ["ReadWriteOnce"],
+    }});
+    container.files.outputs = vec![
+        output("made-name", "{{$.pipeline_job_resource_name}}-v"),
+        output("made-manifest", &json!({ "size": size }).to_string()),
+    ];
+    plan.executors
+        .insert("exec".to_owned(), Executor::Container(container));
+    let mut bench = Bench::started(plan, json!({}));
+    let name = format!("{}-v", resource_name(&bench.state.run));
+    let spec = launch_spec(&bench.state, bench.get("make").id).unwrap();
+    assert!(spec.files.is_empty(), "{:?}", spec.files);
+    let expected = PlatformVolumeTask::Create {
+        name: name.clone(),
+        suffix: String::new(),
+        size: "1\"Gi".to_owned(),
+        access_modes: vec!["ReadWriteOnce".to_owned()],
+        storage_class: String::new(),
+    };
+    assert_eq!(spec.platform.volume_task, Some(expected));
+
+    bench.end("make", WorkloadState::Succeeded(Box::default()));
+    let outputs = &bench.get("make").body.outputs.parameters;
+    assert_eq!(outputs["made-name"], Value::from(name));
+    assert_eq!(outputs["made-manifest"], r#"{"size":"1\"Gi"}"#);
+}
+
+#[test]
+fn programs_know_their_run_by_the_labels_of_their_pod() {
+    let own = json!({"podMetadata": {"labels": {"of": "{{$.pipeline_job_uuid}}"}}});
+    let bench = settings(own, json!({"name": "x"}));
+    let labels = asked(&bench).labels;
+    let run = bench.state.run.id.to_string();
+    assert_eq!((&labels["of"], &labels["pipeline/runid"]), (&run, &run));
+    let workflow = &labels["workflows.argoproj.io/workflow"];
+    assert_eq!(*workflow, resource_name(&bench.state.run));
+}
