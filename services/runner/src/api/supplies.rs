@@ -92,7 +92,13 @@ fn check_env(problems: &mut Problems, spec: &WorkloadSpec) {
     for (index, variable) in spec.env_from.iter().enumerate() {
         let field = format!("spec.env_from[{index}]");
         let name = &variable.name;
-        let fine = (1..=1024).contains(&name.len())
+        // All keys of a source, behind a prefix that may be empty.
+        let whole = matches!(
+            &variable.source,
+            Some(env_from::Source::Secret(key) | env_from::Source::ConfigMap(key))
+                if key.key.is_empty()
+        );
+        let fine = (usize::from(!whole)..=1024).contains(&name.len())
             && !name.contains(['=', '\0'])
             && !name.starts_with("FLUMINA_");
         let text = "expected 1 to 1024 characters without `=` and NUL, not beginning with FLUMINA_";
@@ -113,7 +119,7 @@ fn check_env(problems: &mut Problems, spec: &WorkloadSpec) {
             Some(env_from::Source::Secret(key) | env_from::Source::ConfigMap(key)) => key,
         };
         problems.check(is_name(&key.name), &format!("{field}.name_of_source"), NAME);
-        problems.check(is_key(&key.key), &format!("{field}.key"), KEY);
+        problems.check(whole || is_key(&key.key), &format!("{field}.key"), KEY);
     }
 }
 

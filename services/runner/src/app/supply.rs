@@ -230,6 +230,7 @@ impl Runner {
             confidential.store_secrets = serde_json::to_vec(&secrets)
                 .map_err(|error| Error::io(Path::new("the secrets of stores"))(error.into()))?;
         }
+        let named = named(spec);
         for variable in &spec.env_from {
             let (kind, wanted) = match &variable.source {
                 Some(env_from::Source::Secret(wanted)) => (Kind::Secret, wanted),
@@ -240,6 +241,16 @@ impl Runner {
                 .find(&mut found, record, kind, &wanted.name, wanted.optional)
                 .await?;
             let Some(values) = values else { continue };
+            if wanted.key.is_empty() {
+                for (key, value) in values {
+                    let name = format!("{}{key}", variable.name);
+                    if !named.contains(&name) && is_variable(&name) {
+                        let value = text(kind, &wanted.name, key, value)?;
+                        confidential.env.push(EnvVar { name, value });
+                    }
+                }
+                continue;
+            }
             let Some(value) = values.get(&wanted.key) else {
                 if wanted.optional {
                     continue;
@@ -345,6 +356,26 @@ impl Runner {
             live.record.notes.push(note);
         }
     }
+}
+
+/// The variables that are named one by one: those win over all keys of a secret or a config map.
+fn named(spec: &WorkloadSpec) -> BTreeSet<String> {
+    let alone = spec.env_from.iter().filter(|variable| {
+        !matches!(
+            &variable.source,
+            Some(env_from::Source::Secret(wanted) | env_from::Source::ConfigMap(wanted))
+                if wanted.key.is_empty()
+        )
+    });
+    let alone = alone.map(|variable| variable.name.clone());
+    let known = spec.env.iter().map(|variable| variable.name.clone());
+    alone.chain(known).collect()
+}
+
+/// Whether a key can be a variable; Kubernetes leaves out the others too.
+fn is_variable(name: &str) -> bool {
+    let digit = name.starts_with(|first: char| first.is_ascii_digit());
+    !name.is_empty() && !digit && !name.starts_with("FLUMINA_")
 }
 
 /// Whether a workload needs values that must not be on a disk.

@@ -136,6 +136,43 @@ fn files_with(text: &str, dir: &Path) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn all_keys_of_a_secret_are_variables_and_named_ones_win() {
+    let stores = Stores::new().await;
+    stores
+        .put_secret("s", &[("A", "a"), ("B", "b"), ("C", "c"), ("1x", "no")])
+        .await;
+    let mut spec = shell("echo \"$A $B $C $P_A $P_1x\"; env | grep -c '^1x=' || true");
+    spec.env.push(api_step::v1::EnvVar {
+        name: "B".to_owned(),
+        value: "own".to_owned(),
+    });
+    let all = |prefix: &str, name: &str, optional: bool| {
+        from(prefix, env_from::Source::Secret(key(name, "", optional)))
+    };
+    let alone = from("C", env_from::Source::Secret(key("s", "A", false)));
+    spec.env_from = vec![
+        alone,
+        all("", "s", false),
+        all("P_", "s", false),
+        all("", "gone", true),
+    ];
+    stores.runner.launch("w", spec).await;
+    let ended = stores.runner.ended("w").await;
+    assert_eq!(state(&ended), pb::State::Succeeded, "{ended:?}");
+    assert_eq!(stores.runner.log("w").await, "a own a a no\n0\n");
+
+    let mut spec = shell("true");
+    spec.env_from = vec![all("", "gone", false)];
+    stores.runner.launch("lost", spec).await;
+    let ended = stores.runner.ended("lost").await;
+    assert_eq!(state(&ended), pb::State::Failed);
+    assert!(
+        format!("{ended:?}").contains("SECRET_NOT_FOUND"),
+        "{ended:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_secret_reaches_its_workload_and_nothing_else() {
     let stores = Stores::new().await;
     let stored = stores

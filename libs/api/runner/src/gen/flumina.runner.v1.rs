@@ -135,7 +135,7 @@ pub struct WorkspaceSource {
 /// A variable whose value the runner looks up.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EnvFrom {
-    /// The variable's name.
+    /// The variable's name; of all keys of a source, what stands before each key in the name of its variable.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// Where the value comes from.
@@ -164,7 +164,7 @@ pub struct KeySource {
     /// The name of the secret or config map.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// The key.
+    /// The key; empty for all keys, each a variable of its name. Variables that are named alone or in `env` win over those.
     #[prost(string, tag = "2")]
     pub key: ::prost::alloc::string::String,
     /// Whether the variable is left out when either does not exist, instead of an error.
