@@ -18,6 +18,9 @@ const SCRIPT: &str = "/argo/staging/script";
 /// Where output parameters lie that do not come from the program.
 const VALUES: &str = "/argo/values";
 
+/// Where programs share memory, for which pods need a volume.
+const SHARED_MEMORY: &str = "/dev/shm";
+
 /// How the SDK writes the places of artifacts, which its own back end does not fill either.
 const URIS: [&str; 2] = ["{{$.inputs.artifacts[", "{{$.outputs.artifacts["];
 
@@ -55,6 +58,7 @@ impl Lowering<'_> {
                 "args",
                 "command",
                 "env",
+                "envFrom",
                 "image",
                 "resources",
                 "source",
@@ -75,9 +79,7 @@ impl Lowering<'_> {
             });
             args.push(SCRIPT.to_owned());
         }
-        let mut component = self.interface(template, &mut files);
-        let label = format!("exec-{}", template.name);
-        component.body = Body::Executor(label.clone());
+        let component = self.interface(template, &mut files);
         let image = self.render(template, &node.place("image"), &node.required("image"));
         let mut platform = self.platform(template);
         let env = self.environment(template, &node, &mut platform);
@@ -95,12 +97,22 @@ impl Lowering<'_> {
             },
             files,
         };
-        self.plan
-            .executors
-            .insert(label, Executor::Container(container));
-        self.plan
-            .components
-            .insert(template.name.clone(), component);
+        self.install(template, component, container);
+    }
+
+    /// Puts a component of one program into the plan.
+    pub(super) fn install(
+        &mut self,
+        template: &Template<'_>,
+        mut component: Component,
+        container: Container,
+    ) {
+        let label = format!("exec-{}", template.name);
+        component.body = Body::Executor(label.clone());
+        let executor = Executor::Container(container);
+        self.plan.executors.insert(label, executor);
+        let name = template.name.clone();
+        self.plan.components.insert(name, component);
     }
 
     /// What a program takes and gives.
@@ -252,9 +264,12 @@ impl Lowering<'_> {
                 Part::Reference(Reference::Input(name)) => {
                     template.inputs.contains(name).then(|| placeholder(name))
                 }
-                Part::Reference(reference @ (Reference::Global(_) | Reference::Status)) => {
-                    Some(placeholder(&reference.channel()))
-                }
+                Part::Reference(
+                    reference @ (Reference::Global(_)
+                    | Reference::Parameters
+                    | Reference::Status
+                    | Reference::Failures),
+                ) => Some(placeholder(&reference.channel())),
                 Part::Reference(_) => None,
             };
             match (found, part) {
@@ -268,48 +283,6 @@ impl Lowering<'_> {
             }
         }
         rendered
-    }
-
-    fn environment(
-        &self,
-        template: &Template<'_>,
-        node: &Node<'_>,
-        platform: &mut Map<String, Value>,
-    ) -> Vec<(String, String)> {
-        let mut env = Vec::new();
-        for variable in node.nodes("env") {
-            variable.only(&["name", "value", "valueFrom"], &[]);
-            let name = variable.required("name");
-            if !variable.has("valueFrom") {
-                let text = variable.text("value").unwrap_or_default();
-                env.push((name, self.render(template, &variable.place("value"), &text)));
-                continue;
-            }
-            let from = variable.node("valueFrom");
-            from.only(&["configMapKeyRef", "fieldRef", "secretKeyRef"], &[]);
-            let secret = from.node("secretKeyRef");
-            let config = from.node("configMapKeyRef");
-            let field = from.node("fieldRef");
-            if from.has("secretKeyRef") {
-                let entry = json!({
-                    "secretName": secret.required("name"),
-                    "keyToEnv": [{"secretKey": secret.required("key"), "envVar": name}],
-                    "optional": secret.get("optional") == Some(&Value::Bool(true)),
-                });
-                push(platform, "secretAsEnv", entry);
-            } else if from.has("configMapKeyRef") {
-                let entry = json!({
-                    "configMapName": config.required("name"),
-                    "keyToEnv": [{"configMapKey": config.required("key"), "envVar": name}],
-                    "optional": config.get("optional") == Some(&Value::Bool(true)),
-                });
-                push(platform, "configMapAsEnv", entry);
-            } else if from.has("fieldRef") {
-                let entry = json!({"name": name, "fieldPath": field.required("fieldPath")});
-                push(platform, "fieldPathAsEnv", entry);
-            }
-        }
-        env
     }
 
     /// Volumes that have a counterpart among the settings of kfp-kubernetes.
@@ -364,6 +337,10 @@ impl Lowering<'_> {
                     entry["subPath"] = self.render(template, &at, &sub).into();
                 }
                 push(platform, "pvcMount", entry);
+            } else if volume.has("emptyDir") && path == SHARED_MEMORY {
+                // Programs of one machine have it.
+                let setting = json!({"volumeName": name});
+                platform.insert("enabledSharedMemory".to_owned(), setting);
             } else if volume.has("emptyDir") {
                 push(
                     platform,
@@ -472,7 +449,7 @@ pub(super) fn by_name(volumes: Vec<Node<'_>>) -> BTreeMap<String, Node<'_>> {
     found
 }
 
-fn push(platform: &mut Map<String, Value>, key: &str, entry: Value) {
+pub(super) fn push(platform: &mut Map<String, Value>, key: &str, entry: Value) {
     let list = platform
         .entry(key)
         .or_insert_with(|| Value::Array(Vec::new()));

@@ -42,6 +42,7 @@ impl Lowering<'_> {
         let Some(order) = self.order(template, &tasks) else {
             return;
         };
+        self.hold_back(template, &calls, &order, &mut tasks);
         let dag = Dag {
             tasks,
             order,
@@ -191,6 +192,7 @@ impl Lowering<'_> {
         let mut scope = Scope {
             template,
             tasks: names,
+            may_skip,
             carried: wrapped.then(|| Carried {
                 item: looped,
                 ..Carried::default()

@@ -23,6 +23,8 @@ pub(super) const ITEM: &str = "item";
 const ITEMS: &str = "items";
 /// Items that a workflow may write out.
 const MAX_ITEMS: usize = 100_000;
+/// Outputs that all groups around calls may give on: many calls of a template with many outputs must not fill the memory.
+const MAX_GIVEN_ON: usize = 500_000;
 
 /// A value on its way into a group. What a task that was skipped would have put out stays as the workflow has it.
 fn carried_input(reference: &Reference) -> InputParameter {
@@ -97,7 +99,7 @@ impl Lowering<'_> {
 
     /// A group of one task that gives on all that the task puts out.
     fn around(
-        &self,
+        &mut self,
         inner: Task,
         input_parameters: BTreeMap<String, InputParameter>,
         input_artifacts: BTreeMap<String, InputArtifact>,
@@ -118,7 +120,16 @@ impl Lowering<'_> {
                 .map(|name| (name.clone(), vec![selector(name)]))
                 .collect()
         };
-        let (parameters, artifacts) = (names("parameters"), names("artifacts"));
+        let (mut parameters, mut artifacts) = (names("parameters"), names("artifacts"));
+        self.given_on += parameters.len() + artifacts.len();
+        if self.given_on > MAX_GIVEN_ON {
+            let message = format!(
+                "its calls with conditions and loops have more than {MAX_GIVEN_ON} outputs in all"
+            );
+            self.faults.add("spec.templates", message);
+            parameters.clear();
+            artifacts.clear();
+        }
         Component {
             input_parameters,
             input_artifacts,
@@ -161,6 +172,7 @@ impl Lowering<'_> {
             let mut plain = Scope {
                 template: scope.template,
                 tasks: scope.tasks,
+                may_skip: scope.may_skip,
                 carried: None,
             };
             if let Some(found) = self.faults.keep(&at, plain.argument(&parts, outer)) {
@@ -184,6 +196,7 @@ impl Lowering<'_> {
         let mut plain = Scope {
             template: scope.template,
             tasks: scope.tasks,
+            may_skip: scope.may_skip,
             carried: None,
         };
         let filled = items

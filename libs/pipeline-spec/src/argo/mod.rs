@@ -5,10 +5,13 @@
 //! The language is that of <https://argo-workflows.readthedocs.io/en/latest/fields/>.
 
 mod container;
+mod environment;
 mod group;
 mod loops;
+mod parallelism;
 mod read;
 mod retry;
+mod root;
 mod scope;
 mod template;
 mod text;
@@ -20,25 +23,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::limits::PARALLELISM;
-use crate::plan::{
-    ArtifactType, Body, Component, Dag, InputParameter, ParameterSource, ParameterType,
-    ParameterValue, Plan, Strategy,
-};
+use crate::plan::{ArtifactType, Body, Component, Dag, InputParameter, ParameterType, Plan};
 use crate::validate::Fault;
-use container::placeholder;
 use read::{Faults, Node, scalar};
-use scope::Inputs;
-use template::{Call, Kind, Template, Templates};
-use text::{Facts, Part, Reference, raw_input};
+use template::{Kind, Template, Templates};
+use text::{Facts, Reference, raw_input};
 
 /// Templates that a workflow may have.
 const MAX_TEMPLATES: usize = 10_000;
-/// How the entry point ended, as Argo calls it.
-const STATUS: &str =
-    "parseJson(string_value)[\"state\"] == \"COMPLETE\" ? \"Succeeded\" : \"Failed\"";
-
 /// Settings of a workflow that mean nothing to processes of one machine.
-const WITHOUT_EFFECT: [&str; 20] = [
+const WITHOUT_EFFECT: [&str; 21] = [
     "affinity",
     "archiveLogs",
     "artifactGC",
@@ -50,6 +44,7 @@ const WITHOUT_EFFECT: [&str; 20] = [
     "hostNetwork",
     "imagePullSecrets",
     "nodeSelector",
+    "podDisruptionBudget",
     "podGC",
     "podMetadata",
     "podPriority",
@@ -109,6 +104,10 @@ struct Lowering<'a> {
     volumes: BTreeMap<String, Node<'a>>,
     /// Whether artifacts are passed as text anywhere; then every input artifact may come as a parameter instead.
     raw: bool,
+    /// Outputs that groups around calls give on so far.
+    given_on: usize,
+    /// The templates that a loop calls.
+    looped: BTreeSet<String>,
     plan: Plan,
 }
 
@@ -163,12 +162,20 @@ fn read(workflow: &Value, faults: &Faults) -> Option<Plan> {
         templates: &templates,
         volumes: container::by_name(spec.nodes("volumes")),
         raw: passes_text(&templates, &spec),
+        given_on: 0,
+        looped: parallelism::looped(&templates),
         plan: empty(&metadata, &spec),
     };
     for template in templates.values() {
         match template.kind {
-            Kind::Program => lowering.program(template),
-            Kind::Volume => lowering.volume(template),
+            Kind::Program => {
+                lowering.check_limit(template);
+                lowering.program(template);
+            }
+            Kind::Volume => {
+                lowering.check_limit(template);
+                lowering.volume(template);
+            }
             Kind::Dag | Kind::Steps => lowering.group(template),
         }
     }
@@ -264,6 +271,10 @@ fn passes_text(templates: &Templates<'_>, spec: &Node<'_>) -> bool {
 /// What expressions may name without running anything.
 fn facts(metadata: &Node<'_>, spec: &Node<'_>) -> Facts {
     let mut facts = BTreeMap::new();
+    for kind in ["annotations", "labels"] {
+        let all: BTreeMap<String, String> = metadata.pairs(kind).into_iter().collect();
+        facts.insert(format!("workflow.{kind}.json"), json!(all).to_string());
+    }
     for (kind, pairs) in ["annotations", "labels"].map(|kind| (kind, metadata.pairs(kind))) {
         for (name, text) in pairs {
             facts.insert(format!("workflow.{kind}.{name}"), text);
@@ -323,148 +334,6 @@ fn empty(metadata: &Node<'_>, spec: &Node<'_>) -> Plan {
 }
 
 impl Lowering<'_> {
-    /// The pipeline: the entry point, and the template that runs at the end.
-    fn root(&mut self, spec: &Node<'_>) {
-        let mut inputs = BTreeMap::new();
-        let arguments = spec.node("arguments");
-        arguments.only(&["artifacts", "parameters"], &[]);
-        for parameter in arguments.nodes("parameters") {
-            let name = parameter.required("name");
-            parameter.only(&["name", "value"], &["description", "enum", "globalName"]);
-            let default = parameter.get("value").and_then(scalar).map(Value::from);
-            let input = InputParameter {
-                default,
-                ..text_input(false)
-            };
-            inputs.insert(name, input);
-        }
-        let entry = spec.required("entrypoint");
-        let main = self.root_task(spec, "entrypoint", &entry, &inputs, None);
-        let at_end = spec
-            .text("onExit")
-            .and_then(|name| self.root_task(spec, "onExit", &name, &inputs, main.as_ref()));
-        let mut dag = Dag {
-            tasks: BTreeMap::new(),
-            order: Vec::new(),
-            output_parameters: BTreeMap::new(),
-            output_artifacts: BTreeMap::new(),
-        };
-        for task in [main, at_end].into_iter().flatten() {
-            dag.order.push(task.name.clone());
-            dag.tasks.insert(task.name.clone(), task);
-        }
-        self.plan.root.input_parameters = inputs;
-        self.plan.root.body = Body::Dag(dag);
-    }
-
-    fn root_task(
-        &self,
-        spec: &Node<'_>,
-        key: &str,
-        name: &str,
-        given: &BTreeMap<String, InputParameter>,
-        after: Option<&crate::plan::Task>,
-    ) -> Option<crate::plan::Task> {
-        let Some(template) = self.templates.get(name) else {
-            if !name.is_empty() && !self.named.contains(name) {
-                spec.fault(key, format!("there is no template `{name}`"));
-            }
-            return None;
-        };
-        let mut inputs = Inputs::default();
-        let plain = |value| ParameterSource {
-            value,
-            selector: String::new(),
-        };
-        // The workflow's arguments are those of the entry point, by name.
-        for name in template
-            .inputs
-            .iter()
-            .filter(|name| given.contains_key(*name))
-        {
-            let source = plain(ParameterValue::ComponentInput(name.clone()));
-            inputs.parameters.insert(name.clone(), source);
-        }
-        for artifact in spec.node("arguments").nodes("artifacts") {
-            artifact.only(&["name", "raw"], &[]);
-            let raw = artifact.node("raw");
-            let (at, name) = (raw.place("data"), artifact.required("name"));
-            let text = self.given_text(
-                &at,
-                &raw.text("data").unwrap_or_default(),
-                given,
-                &mut inputs,
-            );
-            if let Some(text) = text {
-                inputs.parameters.insert(raw_input(&name), plain(text));
-            }
-        }
-        for global in self.globals.get(name).into_iter().flatten() {
-            let source = match (global, after) {
-                (Reference::Global(name), _) if given.contains_key(name) => {
-                    plain(ParameterValue::ComponentInput(name.clone()))
-                }
-                (Reference::Status, Some(main)) => ParameterSource {
-                    value: ParameterValue::FinalStatus {
-                        task: main.name.clone(),
-                    },
-                    selector: STATUS.to_owned(),
-                },
-                (Reference::Status, None) => plain(ParameterValue::Constant("Running".into())),
-                _ => {
-                    let message = format!(
-                        "the workflow has no argument for {{{{{}}}}}",
-                        global.channel()
-                    );
-                    spec.fault("arguments", message);
-                    continue;
-                }
-            };
-            inputs.parameters.insert(global.channel(), source);
-        }
-        let call = Call {
-            node: spec.clone(),
-            name: name.to_owned(),
-            template: name.to_owned(),
-            dependencies: after.map(|main| main.name.clone()).into_iter().collect(),
-        };
-        let mut task = self.task(&call, inputs);
-        if after.is_some() {
-            task.trigger.strategy = Strategy::AllCompleted;
-        }
-        Some(task)
-    }
-
-    /// A text of the workflow's arguments, which may name its parameters.
-    fn given_text(
-        &self,
-        at: &str,
-        text: &str,
-        given: &BTreeMap<String, InputParameter>,
-        inputs: &mut Inputs,
-    ) -> Option<ParameterValue> {
-        let mut filled = String::new();
-        for part in self.faults.keep(at, self.facts.parse(text))? {
-            match part {
-                Part::Text(text) => filled.push_str(&text),
-                Part::Reference(Reference::Global(name)) if given.contains_key(&name) => {
-                    let channel = format!("channel--{name}");
-                    filled.push_str(&placeholder(&channel));
-                    let source = ParameterSource {
-                        value: ParameterValue::ComponentInput(name),
-                        selector: String::new(),
-                    };
-                    inputs.parameters.insert(channel, source);
-                }
-                Part::Reference(reference) => {
-                    let message = format!("{{{{{}}}}} is no value here", reference.channel());
-                    self.faults.add(at, message);
-                }
-            }
-        }
-        Some(ParameterValue::Constant(filled.into()))
-    }
-
     /// What a template declares, and the workflow's values that pass through it.
     fn input_parameters(&self, template: &Template<'_>) -> BTreeMap<String, InputParameter> {
         let mut inputs = BTreeMap::new();

@@ -11,6 +11,10 @@ use super::template::Template;
 use super::text::{Part, Reference};
 use crate::plan::{ArtifactSource, ParameterSource, ParameterValue};
 
+/// Takes the status from what the engine says about a task.
+const STATUS: &str =
+    "parseJson(string_value)[\"state\"] in [\"COMPLETE\", \"CACHED\"] ? \"Succeeded\" : \"Failed\"";
+
 /// What a task receives.
 #[derive(Debug, Default)]
 pub(super) struct Inputs {
@@ -22,6 +26,8 @@ pub(super) struct Inputs {
 pub(super) struct Scope<'a> {
     pub(super) template: &'a Template<'a>,
     pub(super) tasks: &'a BTreeSet<String>,
+    /// Those of the tasks that have a condition.
+    pub(super) may_skip: &'a BTreeSet<&'a str>,
     /// Of a call with a condition or a loop: what its own group takes from the outer one.
     pub(super) carried: Option<Carried>,
 }
@@ -37,6 +43,16 @@ fn source(value: ParameterValue) -> ParameterSource {
     ParameterSource {
         value,
         selector: String::new(),
+    }
+}
+
+/// How a task ended, as Argo calls it.
+pub(super) fn status(task: &str) -> ParameterSource {
+    ParameterSource {
+        value: ParameterValue::FinalStatus {
+            task: task.to_owned(),
+        },
+        selector: STATUS.to_owned(),
     }
 }
 
@@ -93,8 +109,19 @@ impl Scope<'_> {
                     output: output.clone(),
                 }
             }
-            Reference::Global(_) | Reference::Status => {
-                ParameterValue::ComponentInput(reference.channel())
+            Reference::Global(_)
+            | Reference::Parameters
+            | Reference::Status
+            | Reference::Failures => ParameterValue::ComponentInput(reference.channel()),
+            Reference::TaskStatus(task) => {
+                self.known(task)?;
+                if self.may_skip.contains(task.as_str()) {
+                    return Err(format!(
+                        "{{{{{}}}}} is not supported, for `{task}` has a condition; repeat the condition instead",
+                        reference.channel()
+                    ));
+                }
+                return Ok(status(task));
             }
             Reference::InputRaw(_) => ParameterValue::ComponentInput(reference.channel()),
             Reference::Context(name) => {

@@ -290,7 +290,11 @@ fn collect(value: &Value, facts: &Facts, found: &mut BTreeSet<Reference>, depth:
             // What is wrong with an expression is said where it is used.
             for part in facts.parse(text).unwrap_or_default() {
                 if let Part::Reference(
-                    reference @ (Reference::Global(_) | Reference::Status | Reference::Context(_)),
+                    reference @ (Reference::Global(_)
+                    | Reference::Parameters
+                    | Reference::Status
+                    | Reference::Failures
+                    | Reference::Context(_)),
                 ) = part
                 {
                     found.insert(reference);

@@ -28,8 +28,14 @@ pub(super) enum Reference {
     ItemField(String),
     /// `workflow.parameters.X`
     Global(String),
+    /// `workflow.parameters`: all of them, as JSON.
+    Parameters,
     /// `workflow.status`
     Status,
+    /// `workflow.failures`
+    Failures,
+    /// `tasks.T.status`, and the same of `steps`.
+    TaskStatus(String),
     /// A placeholder of the run or the task, by its name.
     Context(&'static str),
     /// Known before anything runs.
@@ -53,11 +59,33 @@ pub(super) struct Facts {
 /// Bytes that expressions of a document may become; what is read more than once counts each time.
 const MAX_FILLED: usize = 64 << 20;
 
-const CONTEXTS: [(&str, &str); 8] = [
+const CONTEXTS: [(&str, &str); 24] = [
     ("workflow.name", "pipeline_job_resource_name"),
     ("workflow.uid", "pipeline_job_uuid"),
     ("workflow.labels.pipeline/runid", "pipeline_job_uuid"),
     ("workflow.creationTimestamp", "pipeline_job_create_time_utc"),
+    (
+        "workflow.creationTimestamp.RFC3339",
+        "pipeline_job_create_time_utc",
+    ),
+    (
+        "workflow.creationTimestamp.s",
+        "pipeline_job_create_time_seconds",
+    ),
+    ("workflow.creationTimestamp.a", "pipeline_job_create_time_a"),
+    ("workflow.creationTimestamp.A", "pipeline_job_create_time_A"),
+    ("workflow.creationTimestamp.b", "pipeline_job_create_time_b"),
+    ("workflow.creationTimestamp.B", "pipeline_job_create_time_B"),
+    ("workflow.creationTimestamp.d", "pipeline_job_create_time_d"),
+    ("workflow.creationTimestamp.H", "pipeline_job_create_time_H"),
+    ("workflow.creationTimestamp.I", "pipeline_job_create_time_I"),
+    ("workflow.creationTimestamp.m", "pipeline_job_create_time_m"),
+    ("workflow.creationTimestamp.M", "pipeline_job_create_time_M"),
+    ("workflow.creationTimestamp.p", "pipeline_job_create_time_p"),
+    ("workflow.creationTimestamp.S", "pipeline_job_create_time_S"),
+    ("workflow.creationTimestamp.y", "pipeline_job_create_time_y"),
+    ("workflow.creationTimestamp.Y", "pipeline_job_create_time_Y"),
+    ("workflow.creationTimestamp.Z", "pipeline_job_create_time_Z"),
     ("workflow.scheduledTime", "pipeline_job_schedule_time_utc"),
     ("pod.name", "pipeline_task_uuid"),
     ("node.name", "pipeline_task_name"),
@@ -156,6 +184,8 @@ impl Facts {
         let known = match inner {
             "item" => Some(Reference::Item),
             "workflow.status" => Some(Reference::Status),
+            "workflow.failures" => Some(Reference::Failures),
+            "workflow.parameters" | "workflow.parameters.json" => Some(Reference::Parameters),
             _ => after("inputs.parameters.")
                 .map(Reference::Input)
                 .or_else(|| after("item.").map(Reference::ItemField))
@@ -179,6 +209,10 @@ fn of_task(inner: &str) -> Option<Reference> {
     let rest = inner
         .strip_prefix("tasks.")
         .or_else(|| inner.strip_prefix("steps."))?;
+    if let Some(task) = rest.strip_suffix(".status") {
+        let plain = !task.is_empty() && !task.contains('.');
+        return plain.then(|| Reference::TaskStatus(task.to_owned()));
+    }
     let (task, output) = rest.split_once(".outputs.")?;
     let task = task.to_owned();
     if let Some(output) = output.strip_prefix("parameters.") {
@@ -208,7 +242,10 @@ impl Reference {
             Self::Item => "item".to_owned(),
             Self::ItemField(name) => format!("item.{name}"),
             Self::Global(name) => format!("workflow.parameters.{name}"),
+            Self::Parameters => "workflow.parameters".to_owned(),
             Self::Status => "workflow.status".to_owned(),
+            Self::Failures => "workflow.failures".to_owned(),
+            Self::TaskStatus(task) => format!("tasks.{task}.status"),
             Self::Context(name) => (*name).to_owned(),
             Self::Known(text) => text.clone(),
         }
@@ -262,7 +299,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_named() {
-        for text in ["{{workflow.failures}}", "{{tasks.a.outputs.result}}"] {
+        for text in ["{{workflow.duration}}", "{{tasks.a.outputs.result}}"] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(text), "{error}");
         }

@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 use super::Lowering;
 use super::read::{Node, scalar};
 use super::template::Template;
-use crate::plan::{
-    Body, Component, Container, Executor, Files, OutputFile, ParameterType, Resources,
-};
+use crate::plan::{Body, Component, Container, Files, OutputFile, ParameterType, Resources};
 use crate::yaml;
 
 /// The kind of object that is made, as Kubernetes calls it.
@@ -180,14 +178,13 @@ impl Lowering<'_> {
         platform: Value,
         outputs: Vec<OutputFile>,
     ) {
-        let label = format!("exec-{}", template.name);
         let names = outputs.iter().map(|output| output.parameter.clone());
         let component = Component {
             input_parameters: self.input_parameters(template),
             input_artifacts: BTreeMap::new(),
             output_parameters: names.map(|name| (name, ParameterType::String)).collect(),
             output_artifacts: BTreeMap::new(),
-            body: Body::Executor(label.clone()),
+            body: Body::Executor(String::new()),
         };
         let container = Container {
             image: image.to_owned(),
@@ -201,12 +198,7 @@ impl Lowering<'_> {
                 outputs,
             },
         };
-        self.plan
-            .executors
-            .insert(label, Executor::Container(container));
-        self.plan
-            .components
-            .insert(template.name.clone(), component);
+        self.install(template, component, container);
     }
 }
 

@@ -80,19 +80,19 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn any(&mut self) -> Result<String, String> {
-        let mut left = self.all()?;
+        let mut sides = vec![self.all()?];
         while self.take("||") {
-            left = format!("{left} || {}", self.all()?);
+            sides.push(self.all()?);
         }
-        Ok(left)
+        Ok(sides.join(" || "))
     }
 
     fn all(&mut self) -> Result<String, String> {
-        let mut left = self.unary()?;
+        let mut sides = vec![self.unary()?];
         while self.take("&&") {
-            left = format!("{left} && {}", self.unary()?);
+            sides.push(self.unary()?);
         }
-        Ok(left)
+        Ok(sides.join(" && "))
     }
 
     fn unary(&mut self) -> Result<String, String> {

@@ -5,6 +5,7 @@
 mod argo;
 mod argo_faults;
 mod argo_large;
+mod argo_more;
 mod argo_volumes;
 mod body_faults;
 mod descriptor;

@@ -47,6 +47,7 @@ pub mod compare;
 mod condition;
 mod engine;
 mod event;
+mod failures;
 mod fields;
 mod filter;
 mod fingerprint;

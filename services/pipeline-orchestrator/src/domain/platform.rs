@@ -98,7 +98,7 @@ pub enum MountSource {
 /// A variable whose value the runner looks up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlatformVariable {
-    /// The variable.
+    /// The variable; for all keys of a source, the beginning of their names.
     pub name: String,
     /// Where the value comes from.
     pub source: VariableSource,
@@ -120,7 +120,7 @@ pub enum VariableSource {
 pub struct KeyOf {
     /// The secret or config map.
     pub name: String,
-    /// The key.
+    /// The key; empty for all.
     pub key: String,
     /// Whether either need not exist.
     pub optional: bool,
@@ -322,6 +322,12 @@ impl Reader<'_> {
             let Some(name) = self.bundle_name(&at, secret, item, optional)? else {
                 continue;
             };
+            if item["prefix"].is_string() {
+                found
+                    .env
+                    .push(bundle(secret, &item["prefix"], name, optional));
+                continue;
+            }
             found.env.extend(items(&item["keyToEnv"]).map(|pair| {
                 let key = KeyOf {
                     name: name.clone(),
@@ -503,6 +509,22 @@ impl Reader<'_> {
             }),
             _ => None,
         }
+    }
+}
+
+/// All keys of a secret or config map as variables: the key is empty, and the name is what stands before each key.
+fn bundle(secret: bool, prefix: &Value, name: String, optional: bool) -> PlatformVariable {
+    let all = KeyOf {
+        name,
+        key: String::new(),
+        optional,
+    };
+    PlatformVariable {
+        name: text(prefix),
+        source: match secret {
+            true => VariableSource::Secret(all),
+            false => VariableSource::ConfigMap(all),
+        },
     }
 }
 

@@ -11,11 +11,15 @@ use pipeline_spec::plan::{
 use serde_json::{Map, Value, json};
 
 use super::event::StepError;
+use super::failures;
 use super::model::{Inputs, Run, Task};
 use super::placeholder::{self, Placeholder};
 use super::platform::{self, WORKSPACE};
 use super::state::RunState;
 use super::status::TaskStatus;
+
+/// What failed so far, for tasks that run at the end.
+const FAILURES: &str = "pipeline_job_failures";
 
 /// A task cannot be given what it needs; the message names the task and the input.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -236,6 +240,7 @@ fn fill_constants(
                         name: name.to_owned(),
                     })
             }
+            Placeholder::Context(FAILURES) => Ok(Some(Value::String(failures::list(state)))),
             Placeholder::Context(name) => Ok(context.get(name).cloned().map(Value::String)),
         };
         let value = placeholder::fill(constant, &lookup)?;
@@ -377,7 +382,22 @@ pub(super) fn context(state: &RunState, task: &Task) -> BTreeMap<String, String>
     .into_iter()
     .chain(workspace)
     .map(|(name, value)| (name.to_owned(), value))
+    .chain(parts_of_time(run.created_at))
     .collect()
+}
+
+/// Parts of the time of creation by the letter of `strftime`, as workflows name them.
+fn parts_of_time(at: clock::Timestamp) -> impl Iterator<Item = (String, String)> {
+    const LETTERS: &str = "aAbBdHImMpSyYZ";
+    let zoned = jiff::Timestamp::from_second(at.as_secs()).ok();
+    let zoned = zoned.map(|at| at.to_zoned(jiff::tz::TimeZone::UTC));
+    let parts = LETTERS.chars().filter_map(move |letter| {
+        let text = zoned.as_ref()?.strftime(&format!("%{letter}")).to_string();
+        Some((letter.to_string(), text))
+    });
+    parts
+        .chain([("seconds".to_owned(), at.as_secs().to_string())])
+        .map(|(part, text)| (format!("pipeline_job_create_time_{part}"), text))
 }
 
 /// The name of the run among all runs: what `{{workflow.name}}` and the newer contract's counterpart stand for.

@@ -284,6 +284,39 @@ fn an_exit_task_runs_after_a_failure_and_learns_of_it() {
     );
 }
 
+#[test]
+fn an_exit_task_can_be_told_what_failed_and_when_the_run_came_to_be() {
+    let mut plan = handled();
+    let exits = plan.components.get_mut("exit").unwrap();
+    for name in ["failures", "time"] {
+        let input = typed(ParameterType::String, None, false);
+        exits.input_parameters.insert(name.into(), input);
+    }
+    let Body::Dag(root) = &mut plan.root.body else {
+        panic!("no group")
+    };
+    let exit = root.tasks.get_mut("exit").unwrap();
+    let time = "{{$.pipeline_job_create_time_Y}}-{{$.pipeline_job_create_time_m}}";
+    for (name, text) in [("failures", "{{$.pipeline_job_failures}}"), ("time", time)] {
+        exit.parameters.insert(name.into(), constant(json!(text)));
+    }
+    let mut bench = Bench::started(plan, json!({}));
+    let event = failed("exit code 3", &bench, "handler/a");
+    bench.step(event);
+    let given = &bench.get("exit").body.inputs.parameters;
+    let quoted: String = serde_json::from_str(given["failures"].as_str().unwrap()).unwrap();
+    let failures: Value = serde_json::from_str(&quoted).unwrap();
+    let found: Vec<_> = failures.as_array().unwrap().iter().collect();
+    let told = |name: &str| {
+        let one = found.iter().find(|failure| failure["displayName"] == name);
+        one.map(|failure| (failure["message"].clone(), failure["phase"].clone()))
+    };
+    assert_eq!(told("a"), Some((json!("exit code 3"), json!("Failed"))));
+    assert_eq!((found.len(), told("handler").is_some()), (2, true));
+    let created = bench.state.run.created_at.to_string();
+    assert_eq!(given["time"], json!(created[..7]));
+}
+
 /// A component with a final status as its input, run by itself.
 fn alone(args: &[&str]) -> Plan {
     let mut exits = program();
