@@ -4,7 +4,19 @@ from typing import NamedTuple
 
 from kfp import dsl
 from kfp.components import InputPath, OutputPath, create_component_from_func, func_to_container_op
-from kubernetes.client.models import V1EnvVar, V1EnvVarSource, V1ObjectFieldSelector
+from kubernetes.client.models import (
+    V1ConfigMapEnvSource,
+    V1EmptyDirVolumeSource,
+    V1EnvFromSource,
+    V1EnvVar,
+    V1EnvVarSource,
+    V1LocalObjectReference,
+    V1ObjectFieldSelector,
+    V1PodDNSConfig,
+    V1SecretEnvSource,
+    V1Volume,
+    V1VolumeMount,
+)
 
 IMAGE = "python:3.7"
 
@@ -328,3 +340,63 @@ def settings(memory: str = "32Mi"):
     told.add_pod_label("team", "blue").add_node_selector_constraint("pool", memory)
     told.container.set_memory_limit(memory).set_memory_request(memory)
     _uncached(told)
+
+
+@dsl.pipeline(name="bundles")
+def bundles():
+    told = _uncached(_shell("told", 'echo "$token $B $C_b $none"'))
+    told.container.add_env_variable(V1EnvVar(name="B", value="own"))
+    told.container.add_env_from(V1EnvFromSource(secret_ref=V1SecretEnvSource(name="account")))
+    prefixed = V1ConfigMapEnvSource(name="settings")
+    told.container.add_env_from(V1EnvFromSource(prefix="C_", config_map_ref=prefixed))
+    absent = V1SecretEnvSource(name="absent", optional=True)
+    told.container.add_env_from(V1EnvFromSource(secret_ref=absent))
+
+
+@dsl.pipeline(name="bundles-missing")
+def bundles_missing():
+    lost = _shell("lost", "true")
+    lost.container.add_env_from(V1EnvFromSource(secret_ref=V1SecretEnvSource(name="absent")))
+
+
+@dsl.pipeline(name="told-failures")
+def told_failures(fails: str = "yes"):
+    program = "import json, sys; print(json.dumps(json.loads(json.loads(sys.argv[1]))))"
+    at_end = dsl.ContainerOp(
+        name="at-end", image=IMAGE, command=["python", "-c", program], arguments=["{{workflow.failures}}"]
+    )
+    with dsl.ExitHandler(at_end):
+        with dsl.Condition(fails == "yes"):
+            _uncached(_shell("breaks", "exit 3"))
+
+
+@dsl.pipeline(name="whole-run")
+def whole_run(a: str = 'q"q', b: int = 2):
+    time = " ".join("{{workflow.creationTimestamp.%s}}" % part for part in "YmdHMSs")
+    _shell("told", f"echo '{{{{workflow.parameters}}}}'; echo {time}")
+
+
+@dsl.pipeline(name="configured")
+def configured(folder: str):
+    for at in range(3):
+        _alone(f"alone-{at}", folder).set_retry(2, "OnError", "10ms", 2.0, "1s").set_timeout(60)
+    conf = dsl.get_pipeline_conf()
+    conf.set_parallelism(1).set_timeout(300).set_ttl_seconds_after_finished(60)
+    conf.set_image_pull_secrets([V1LocalObjectReference(name="registry")])
+    conf.set_image_pull_policy("Always")
+    conf.set_default_pod_node_selector("pool", "any")
+    conf.set_pod_disruption_budget(min_available=1)
+    conf.set_dns_config(V1PodDNSConfig(nameservers=["1.2.3.4"]))
+    conf.add_op_transformer(lambda op: op.add_pod_label("team", "blue"))
+
+
+@dsl.pipeline(name="shared-memory")
+def shared_memory():
+    told = _uncached(_shell("told", "test -w /dev/shm && echo shared"))
+    told.add_volume(V1Volume(name="shm", empty_dir=V1EmptyDirVolumeSource(medium="Memory")))
+    told.container.add_volume_mount(V1VolumeMount(name="shm", mount_path="/dev/shm"))
+
+
+@dsl.pipeline(name="beside")
+def beside():
+    _shell("with-sidecar", "true").add_sidecar(dsl.Sidecar("other", "nginx", ["serve"]))

@@ -1,6 +1,8 @@
 # python: kfp-1.8
 """The unmodified kfp SDK 1.8.22 and its command line."""
 
+import base64
+import datetime
 import json
 import os
 import pathlib
@@ -23,6 +25,7 @@ import _workflows as flows  # noqa: E402
 
 suite = Suite()
 KFP1 = "/apis/v1beta1"
+STORE = "/apis/flumina.runner/v1/namespaces/default"
 COMPILER = threading.Lock()
 
 
@@ -468,6 +471,60 @@ def conditions_see_items_as_text(world):
 def settings_of_a_pod_reach_the_program(world):
     ended = world.run(flows.settings).ok()
     equal(ended.logs("told"), f"{ended.run.id} blue\n")
+
+
+@suite.test
+def all_of_a_secret_and_a_config_map_are_variables(world):
+    for kind, name, data in (("secrets", "account", {"token": "t", "B": "hidden"}), ("configmaps", "settings", {"b": "c"})):
+        encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
+        status, answer, _ = world.server.call("PUT", f"{STORE}/{kind}/{name}", {"data": encoded})
+        equal(status, 200, answer)
+    equal(world.run(flows.bundles).ok().logs("told"), "t own c \n")
+    ended = world.run(flows.bundles_missing)
+    equal(ended.status, "Failed")
+    assert "secret `absent` does not exist" in ended.run.error, ended.run.error
+
+
+@suite.test
+def the_end_is_told_what_failed(world):
+    ended = world.run(flows.told_failures)
+    equal(ended.status, "Failed")
+    failures = json.loads(ended.logs("at-end"))
+    found = [(failure["templateName"], failure["phase"]) for failure in failures if failure["displayName"] == "breaks"]
+    equal(found, [("breaks", "Failed")], failures)
+    equal(json.loads(world.run(flows.told_failures, {"fails": "no"}).ok().logs("at-end")), [])
+
+
+@suite.test
+def programs_know_all_parameters_and_parts_of_the_time(world):
+    ended = world.run(flows.whole_run, {"b": 5}).ok()
+    listed, time_parts = ended.logs("told").strip().split("\n")
+    equal(json.loads(listed), [{"name": "a", "value": 'q"q'}, {"name": "b", "value": "5"}])
+    created = datetime.datetime.strptime(ended.workflow["metadata"]["creationTimestamp"], "%Y-%m-%dT%H:%M:%SZ")
+    created = created.replace(tzinfo=datetime.timezone.utc)
+    equal(time_parts, created.strftime("%Y %m %d %H %M %S ") + str(int(created.timestamp())))
+
+
+@suite.test
+def settings_of_the_pipeline_are_taken_together(world):
+    ended = world.run(flows.configured, {"folder": tempfile.mkdtemp(dir=_home)}).ok()
+    equal(sum(node["type"] == "Pod" for node in ended.nodes), 3)
+
+
+@suite.test
+def shared_memory_is_there(world):
+    equal(world.run(flows.shared_memory).ok().logs("told"), "shared\n")
+
+
+@suite.test
+def a_side_car_is_refused_by_name(world):
+    try:
+        world.run(flows.beside)
+    except kfp_server_api.ApiException as error:
+        equal(error.status, 400)
+        assert "`sidecars` of Argo workflows is not supported" in error.body, error.body
+        return
+    raise AssertionError("a side car was not refused")
 
 
 @suite.test
