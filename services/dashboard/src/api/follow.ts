@@ -38,14 +38,19 @@ export function follow(
   };
   document.addEventListener("visibilitychange", visibility);
 
-  const sleep = (ms: number) =>
+  const shown = () =>
     new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
+      wake = resolve;
     });
+  // The server is asked again after this long, or as soon as the page is shown again.
+  const pause = async (ms: number) => {
+    let timer = 0;
+    const over = new Promise<void>((resolve) => {
+      timer = window.setTimeout(resolve, ms);
+    });
+    await Promise.race([over, shown()]);
+    clearTimeout(timer);
+  };
 
   const go = async () => {
     let failures = 0;
@@ -56,13 +61,13 @@ export function follow(
     };
     for (let finished = false; !stopped && !finished; ) {
       if (document.hidden) {
-        await sleep(1 << 30);
+        await shown();
         continue;
       }
       stream = new AbortController();
       try {
         finished = await read(stream.signal, received);
-        if (!finished) await sleep(PAUSES[0] as number);
+        if (!finished) await pause(PAUSES[0] as number);
       } catch (error) {
         if (stopped || stream.signal.aborted) continue;
         if (!isTemporary(error)) {
@@ -72,7 +77,7 @@ export function follow(
         // A connection may break once without anybody noticing.
         following.offline = failures > 0;
         tell();
-        await sleep(PAUSES[Math.min(failures, PAUSES.length - 1)] as number);
+        await pause(PAUSES[Math.min(failures, PAUSES.length - 1)] as number);
         failures += 1;
       }
     }

@@ -2,7 +2,8 @@
 import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
-import { explain, isNotFound, isTemporary, runs } from "../api/client.js";
+import { isNotFound, runs } from "../api/client.js";
+import { follow, type Following } from "../api/follow.js";
 import type { Task } from "../gen/flumina/pipelines/v1/pipelines_pb.js";
 import { bytes, plural } from "../model/format.js";
 import { LogText, pieces, search } from "../model/log.js";
@@ -11,13 +12,11 @@ import { Notice } from "./common.js";
 import { useWindow } from "./virtual.js";
 
 const LINE = 18;
-const PAUSE = 500;
 /** Bytes at the end of a log that are read at first. */
 const TAIL = 4 << 20;
 
-interface Followed {
+interface Followed extends Following {
   text: LogText;
-  error: string;
   complete: boolean;
   /** The byte that the text begins with. */
   start: bigint | undefined;
@@ -27,68 +26,32 @@ interface Followed {
 function useLog(runId: string, taskId: string, attempt: number, tail: number): [Followed, number] {
   const [version, setVersion] = useState(0);
   const followed = useMemo<Followed>(
-    () => ({ text: new LogText(), error: "", complete: false, start: undefined }),
+    () => ({ text: new LogText(), error: "", offline: false, complete: false, start: undefined }),
     [runId, taskId, attempt, tail],
   );
   useEffect(() => {
-    let stopped = false;
-    let frame = 0;
-    let stream = new AbortController();
-    let wake = () => {};
     let offset: bigint | undefined;
     let reading = attempt;
-    const tell = () => {
-      frame ||= requestAnimationFrame(() => {
-        frame = 0;
-        setVersion((old) => old + 1);
-      });
-    };
-    const visibility = () => (document.hidden ? stream.abort() : wake());
-    document.addEventListener("visibilitychange", visibility);
-    const pause = () =>
-      new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, document.hidden ? 1 << 30 : PAUSE);
-        wake = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-    const follow = async () => {
-      while (!stopped) {
-        stream = new AbortController();
-        try {
-          // Goes on where it was.
-          const from = offset === undefined ? { attempt, tailBytes: BigInt(tail) } : { attempt, offset };
-          for await (const part of runs.readLogs({ runId, task: taskId, follow: true, ...from }, { signal: stream.signal })) {
-            if (reading !== part.attempt && reading !== 0) followed.text.mark(`── attempt ${part.attempt} ──`);
-            reading = part.attempt;
-            followed.start ??= part.offset;
-            followed.text.push(part.data);
-            offset = part.offset + BigInt(part.data.length);
-            tell();
-          }
-          followed.complete = true;
-          break;
-        } catch (error) {
-          if (stopped) break;
-          if (!stream.signal.aborted && !isTemporary(error)) {
-            if (!isNotFound(error)) followed.error = explain(error);
-            followed.complete = true;
-            break;
-          }
-          await pause();
+    const read = async (signal: AbortSignal, received: () => void) => {
+      // Goes on where it was.
+      const from = offset === undefined ? { attempt, tailBytes: BigInt(tail) } : { attempt, offset };
+      try {
+        for await (const part of runs.readLogs({ runId, task: taskId, follow: true, ...from }, { signal })) {
+          if (reading !== part.attempt && reading !== 0) followed.text.mark(`── attempt ${part.attempt} ──`);
+          reading = part.attempt;
+          followed.start ??= part.offset;
+          followed.text.push(part.data);
+          offset = part.offset + BigInt(part.data.length);
+          received();
         }
+      } catch (error) {
+        // A task that was never started has none.
+        if (!isNotFound(error)) throw error;
       }
-      tell();
+      followed.complete = true;
+      return true;
     };
-    void follow();
-    return () => {
-      stopped = true;
-      stream.abort();
-      wake();
-      cancelAnimationFrame(frame);
-      document.removeEventListener("visibilitychange", visibility);
-    };
+    return follow(followed, read, () => setVersion((old) => old + 1));
   }, [followed, runId, taskId, attempt, tail]);
   return [followed, version];
 }
@@ -207,7 +170,7 @@ export function LogView({ task, attempt }: Props) {
             );
           })}
         </div>
-        {text.lines.length === 0 ? <p class="empty">{emptyText(task, followed.complete)}</p> : null}
+        {text.lines.length === 0 ? <p class="empty">{emptyText(task, followed.complete || followed.error !== "")}</p> : null}
       </div>
     </div>
   );
