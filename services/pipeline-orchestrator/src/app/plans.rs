@@ -38,18 +38,15 @@ impl Plans {
     /// Everything that is wrong with it.
     pub async fn check(&self, field: &str, value: Value) -> Result<Checked, Error> {
         let spec = spec_of(&value)?;
-        let plan = match self.cached(&spec.hash) {
-            Some(plan) => plan,
-            None => {
-                let plan = Arc::new(plan_of(field.to_owned(), value).await?);
-                self.remember(&spec.hash, &plan);
-                plan
-            }
-        };
-        match boundless(&plan) {
-            Some(message) => Err(Error::field(field, message)),
-            None => Ok(Checked { spec, plan }),
+        if let Some(plan) = self.cached(&spec.hash) {
+            return Ok(Checked { spec, plan });
         }
+        let plan = Arc::new(plan_of(field.to_owned(), value).await?);
+        if let Some(message) = boundless(&plan) {
+            return Err(Error::field(field, message));
+        }
+        self.remember(&spec.hash, &plan);
+        Ok(Checked { spec, plan })
     }
 
     /// The plan of a stored specification.
