@@ -31,6 +31,8 @@ impl App {
                         artifacts::page(conn, Some(id), TYPE, newest, MAX_ARTIFACTS).await?;
                     // Oldest first, as they came to be.
                     let mut all: Vec<RunMetric> = shown.iter().rev().flat_map(metrics_of).collect();
+                    let taken_over = artifacts::metrics_taken_over(conn, id).await?;
+                    all.extend(taken_over.iter().flat_map(metrics_of));
                     all.extend(metrics::of_run(conn, id).await?);
                     all.truncate(MAX_METRICS);
                     found.insert(id, all);

@@ -174,6 +174,15 @@ pub(crate) async fn page(
     conn.fetch_all(sql, args).await
 }
 
+/// The metrics that a run took over from other runs with the outputs of cached steps, oldest first.
+pub(crate) async fn metrics_taken_over(
+    conn: &mut Conn,
+    run: RunId,
+) -> Result<Vec<Artifact>, Error> {
+    conn.fetch_all(statements::METRICS_TAKEN_OVER, args![run])
+        .await
+}
+
 /// Removes artifacts.
 pub(crate) async fn delete(conn: &mut Conn, ids: &[ArtifactId]) -> Result<(), Error> {
     for id in ids {

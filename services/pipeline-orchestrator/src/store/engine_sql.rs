@@ -73,6 +73,11 @@ statements! {
     METRICS_BY_ID = concat!(
         "SELECT ", artifact_columns!(), " FROM artifacts WHERE id = $1 AND type = 'system.Metrics'"
     );
+    /// The metrics of others that a run took over.
+    METRICS_TAKEN_OVER = concat!(
+        "SELECT ", artifact_columns!(), " FROM artifacts WHERE run_id <> $1 AND type = 'system.Metrics' \
+         AND id IN (SELECT artifact_id FROM artifact_uses WHERE run_id = $1) ORDER BY id LIMIT 200"
+    );
     DELETE_ARTIFACT = "DELETE FROM artifacts WHERE id = $1";
 }
 
