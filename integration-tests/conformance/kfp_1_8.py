@@ -53,10 +53,10 @@ class World:
             time.sleep(0.1)
         return Ended(self.server, self.client.wait_for_run_completion(run_id, seconds))
 
-    def cli(self, *words, expect=0):
+    def cli(self, *words, expect=0, path=os.environ["PATH"]):
         """The output of the SDK's command."""
         command = [str(pathlib.Path(sys.executable).parent / "kfp"), "--endpoint", self.server.url, *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=_home)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=_home, env=dict(os.environ, PATH=path))
         assert done.returncode == expect, f"{words}: {done.returncode} {done.stdout} {done.stderr}"
         return done.stdout
 
@@ -125,6 +125,17 @@ def the_command_line_waits_and_says_how_it_ended(world):
         "run", "submit", "-e", "waited-for", "-r", "waited", "-f", package, "-t", "60", "a=40", "b=2", "name=x y"
     )
     assert "Succeeded" in said, said
+
+
+@suite.test
+def the_command_line_says_what_it_needs_to_watch(world):
+    package = write(flows.two_steps, "watched.yaml")
+    command = ["run", "submit", "-e", "watched", "-r", "watched", "-f", package, "-w"]
+    tools = str(pathlib.Path(sys.executable).parent)
+    said = world.cli(*command, expect=1, path=tools)
+    run = next(run for run in world.client.list_runs(page_size=100).runs if run.name == "watched")
+    assert run.id in said, said
+    world.ended(run.id).ok()
 
 
 @suite.test
@@ -212,6 +223,9 @@ def metrics_are_in_the_run(world):
     assert read.data, read
     listed = next(run for run in world.client.list_runs(page_size=100).runs if run.id == ended.run.id)
     equal({metric.name for metric in listed.metrics}, {"accuracy-score", "loss"})
+    # What the cache gives has its metrics too.
+    again = world.run(flows.metrics).ok()
+    equal({metric.name: metric.number_value for metric in again.run.metrics}, {"accuracy-score": 0.91, "loss": 2})
 
 
 @suite.test
