@@ -129,7 +129,7 @@ def the_command_line_waits_and_says_how_it_ended(world):
 
 @suite.test
 def the_command_line_says_what_it_needs_to_watch(world):
-    package = write(flows.two_steps, "watched.yaml")
+    package = write(flows.shared_memory, "watched.yaml")
     command = ["run", "submit", "-e", "watched", "-r", "watched", "-f", package, "-w"]
     tools = str(pathlib.Path(sys.executable).parent)
     said = world.cli(*command, expect=1, path=tools)
