@@ -34,7 +34,7 @@ async fn nothing_of_a_step_survives_in_its_cgroup() {
     let mut with = config(dir.path());
     with.cgroup = Some(cgroup.clone());
     let runner = Fixture::with(with).await;
-    let mut spec = shell("cat /proc/self/cgroup; (setsid sleep 300 &)");
+    let mut spec = shell("cat /proc/self/cgroup; (setsid sleep 300 &); exec sleep 300");
     spec.resources = Some(pb::Resources {
         cpu_limit: "1".to_owned(),
         ..Default::default()
