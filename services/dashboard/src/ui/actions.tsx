@@ -30,32 +30,34 @@ function offered(state: State): [Action, string][] {
 
 /** `onRetried` is called when the run, which had ended, goes on. */
 export function Actions({ run, onRetried }: { run: Run; onRetried: () => void }) {
-  const [open, setOpen] = useState<Action | "">("");
-  const close = () => setOpen("");
+  // A dialog is gone a moment before its page hears of it. Asking again in that moment asks anew, so each asking is known by a number.
+  const [asked, setAsked] = useState<{ action: Action | ""; number: number }>({ action: "", number: 0 });
+  const open = asked.action;
+  const close = () => setAsked((now) => (now.number === asked.number ? { ...now, action: "" } : now));
   const call = (verb: string) => rest("POST", `/apis/v2beta1/runs/${encodeURIComponent(run.runId)}:${verb}`);
   return (
     <span class="actions">
       {offered(run.state).map(([action, text]) => (
-        <button key={action} type="button" onClick={() => setOpen(action)}>
+        <button key={action} type="button" onClick={() => setAsked((now) => ({ action, number: now.number + 1 }))}>
           {text}
         </button>
       ))}
       {open === "stop" ? (
-        <Ask title="Stop this run?" verb="Stop the run" onClose={close} onConfirm={() => call("terminate")}>
+        <Ask key={asked.number} title="Stop this run?" verb="Stop the run" onClose={close} onConfirm={() => call("terminate")}>
           <p>Programs that run now are ended, and tasks that wait are not started. Exit tasks still run.</p>
         </Ask>
       ) : null}
       {open === "stop-exit" ? (
-        <Ask title="Stop exit tasks too?" verb="Stop them" onClose={close} onConfirm={() => call("terminate")}>
+        <Ask key={asked.number} title="Stop exit tasks too?" verb="Stop them" onClose={close} onConfirm={() => call("terminate")}>
           <p>The run is being stopped. Tasks that clean up after it are ended as well, or not started.</p>
         </Ask>
       ) : null}
       {open === "retry" ? (
-        <Ask title="Retry this run?" verb="Retry" onClose={close} onConfirm={() => call("retry").then(onRetried)}>
+        <Ask key={asked.number} title="Retry this run?" verb="Retry" onClose={close} onConfirm={() => call("retry").then(onRetried)}>
           <p>What succeeded stays, with its outputs. What failed, was stopped or was skipped is executed again, and what follows on it.</p>
         </Ask>
       ) : null}
-      {open === "again" ? <RunAgain run={run} onClose={close} /> : null}
+      {open === "again" ? <RunAgain key={asked.number} run={run} onClose={close} /> : null}
     </span>
   );
 }
