@@ -1,7 +1,8 @@
 //! Where things are: the checkout, the cache outside it, and the build folder in that cache.
 //!
 //! Build output is keyed by toolchain and lock file, so that checkouts share it and a change of either starts a
-//! folder of its own; the three newest are kept. `CARGO_TARGET_DIR` overrides all of this.
+//! folder of its own; the three newest are kept. What one checkout built of our own crates is not taken for another's.
+//! `CARGO_TARGET_DIR` overrides all of this.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,10 @@ use crate::{digest, files};
 const KEPT_BUILDS: usize = 3;
 /// Touched in a build folder whenever it is chosen.
 const STAMP: &str = ".last-used";
+/// Holds the checkout whose crates a build folder holds.
+const CHECKOUT: &str = ".checkout";
+/// What the names of our own crates begin with.
+const OWN: &str = "flumina";
 
 #[derive(Debug, Clone)]
 pub(crate) struct Workspace {
@@ -110,8 +115,32 @@ fn build_folder(root: &Path, cache: &Path) -> Result<PathBuf> {
     let folder = builds.join(digest::key([toolchain(root)?, lock]));
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     fs::write(folder.join(STAMP), "")?;
+    claim(&folder, root)?;
     prune(&builds, KEPT_BUILDS)?;
     Ok(folder)
+}
+
+/// Makes a build folder this checkout's. Cargo compares times of files and takes what was built from another checkout for
+/// fresh when the files here are older, although its contents, and the paths in it, may be others: so our own crates are
+/// forgotten. Those of others do not differ.
+fn claim(folder: &Path, root: &Path) -> Result<()> {
+    let mark = folder.join(CHECKOUT);
+    let here = root.as_os_str().as_encoded_bytes();
+    if fs::read(&mark).is_ok_and(|before| before == here) {
+        return Ok(());
+    }
+    for profile in fs::read_dir(folder)? {
+        let Ok(fingerprints) = fs::read_dir(profile?.path().join(".fingerprint")) else {
+            continue;
+        };
+        for entry in fingerprints {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(OWN) {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+    }
+    fs::write(&mark, here).with_context(|| mark.display().to_string())
 }
 
 fn toolchain(root: &Path) -> Result<Vec<u8>> {
@@ -173,6 +202,26 @@ mod tests {
         let kept = |name: &str| scratch.path().join(name).exists();
         assert!(kept("b") && kept("d"));
         assert!(!kept("a") && !kept("c"));
+    }
+
+    #[test]
+    fn own_crates_of_another_checkout_are_built_again() {
+        let scratch = Scratch::new("claim").unwrap();
+        let folder = build(scratch.path(), "one", 0);
+        let own = folder.join("debug/.fingerprint/flumina-sql-1");
+        let other = folder.join("debug/.fingerprint/serde-2");
+        let make = || {
+            fs::create_dir_all(&own).unwrap();
+            fs::create_dir_all(&other).unwrap();
+        };
+        make();
+        claim(&folder, Path::new("/checkout/a")).unwrap();
+        assert!(!own.exists() && other.exists());
+        make();
+        claim(&folder, Path::new("/checkout/a")).unwrap();
+        assert!(own.exists() && other.exists());
+        claim(&folder, Path::new("/checkout/b")).unwrap();
+        assert!(!own.exists() && other.exists());
     }
 
     #[test]
