@@ -130,6 +130,30 @@ def lists_have_pages(server):
 
 
 @suite.test
+def pages_of_large_specifications_end_early(server):
+    """A page stays small when what it lists is large, and no run is lost or told twice."""
+    made = []
+    for number in range(5):
+        spec = dict(SPEC, pipelineInfo=dict(SPEC["pipelineInfo"], description=f"{number}" + "x" * (5 << 18)))
+        status, run, _ = server.call("POST", f"{KFP}/runs", {"display_name": f"large {number}", "pipeline_spec": spec})
+        equal(status, 200, run)
+        made.append(run["run_id"])
+    wanted = predicates({"operation": "IS_SUBSTRING", "key": "name", "string_value": "large"})
+    seen, pages, token = [], 0, ""
+    while True:
+        query = f"page_size=200&sort_by=created_at&filter={wanted}&page_token={token}"
+        status, page, _ = server.call("GET", f"{KFP}/runs?{query}")
+        equal(status, 200, page)
+        assert len(json.dumps(page)) < 4 << 20, len(json.dumps(page))
+        seen += [run["run_id"] for run in page["runs"]]
+        pages += 1
+        token = page.get("next_page_token", "")
+        if not token:
+            break
+    equal((seen, pages), (made, 3))
+
+
+@suite.test
 def filters_have_the_full_grammar(server):
     status, experiment, _ = server.call("POST", f"{KFP}/experiments", {"display_name": "filters"})
     equal(status, 200, experiment)

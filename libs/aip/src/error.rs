@@ -211,18 +211,51 @@ pub fn with_request_id(status: &Status, request_id: &str) -> Status {
 }
 
 /// Ends a method of a service: the answer, or the status of its error.
-pub fn unary<T, E: ApiError>(
+pub fn unary<T: prost::Message, E: ApiError>(
     service: &str,
     result: Result<T, E>,
 ) -> Result<tonic::Response<T>, Status> {
-    result
-        .map(tonic::Response::new)
-        .map_err(|error| status(service, &error))
+    let answer = result.map_err(|error| status(service, &error))?;
+    sized(service, answer).map(tonic::Response::new)
+}
+
+/// The message, unless it is larger than a message may be. Its reader would refuse it, with a code that says nothing.
+pub fn sized<T: prost::Message>(service: &str, message: T) -> Result<T, Status> {
+    match message.encoded_len() {
+        bytes if bytes > crate::MAX_MESSAGE_BYTES => Err(status(service, &TooLarge(bytes))),
+        _ => Ok(message),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the answer has {0} bytes, and a message may have {max}; ask for less at a time",
+    max = crate::MAX_MESSAGE_BYTES
+)]
+struct TooLarge(usize);
+
+impl ApiError for TooLarge {
+    fn code(&self) -> Code {
+        Code::ResourceExhausted
+    }
+
+    fn reason(&self) -> &'static str {
+        "ANSWER_TOO_LARGE"
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_no_reader_takes_is_refused() {
+        let fits = "x".repeat(crate::MAX_MESSAGE_BYTES - 5);
+        assert!(unary::<_, Sample>("test", Ok(fits.clone())).is_ok());
+        let refused = unary::<_, Sample>("test", Ok(fits + "y")).unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert_eq!(reason_of(&refused).as_deref(), Some("ANSWER_TOO_LARGE"));
+    }
 
     #[derive(Debug, thiserror::Error)]
     enum Sample {

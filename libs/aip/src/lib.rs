@@ -8,8 +8,11 @@ pub mod page;
 pub mod time;
 
 pub use error::{
-    ApiError, FieldViolation, Resource, chain, peer_status, reason_of, retry_delay, status, unary,
-    with_request_id,
+    ApiError, FieldViolation, Resource, chain, peer_status, reason_of, retry_delay, sized, status,
+    unary, with_request_id,
 };
+
+/// The largest message of an API, in bytes.
+pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
 /// The codes of gRPC.
 pub use tonic::Code;

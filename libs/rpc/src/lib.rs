@@ -33,4 +33,4 @@ pub use switchboard::{Registration, Switchboard};
 pub use trace::{TRACEPARENT_HEADER, Trace};
 
 /// The largest message of an API, in bytes.
-pub const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+pub const MAX_MESSAGE_BYTES: usize = aip::MAX_MESSAGE_BYTES;

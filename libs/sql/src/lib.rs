@@ -10,6 +10,10 @@
 //! fsync. On PostgreSQL each closure is a transaction. A write runs to its end even when its caller goes away.
 //! A closure must await nothing but the database.
 //!
+//! # Size
+//! Rows whose size users decide are read in pages that end at a number of bytes: see [`fitting`] and
+//! [`Conn::fetch_fitting`].
+//!
 //! # Durability
 //! SQLite runs in WAL with `synchronous=FULL`: an acknowledged write survives power loss.
 
@@ -17,6 +21,7 @@ mod builder;
 mod conn;
 mod db;
 mod error;
+mod fit;
 mod value;
 mod writer;
 
@@ -24,6 +29,7 @@ pub use builder::{Builder, Sql};
 pub use conn::{Conn, FromRow, Row};
 pub use db::{Db, Migrations, Options, copy_file};
 pub use error::Error;
+pub use fit::{PAGE_BYTES, fitting};
 pub use value::{Column, Value};
 
 /// The future of a closure that [`Db::read`] or [`Db::write`] runs.

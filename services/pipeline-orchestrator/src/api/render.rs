@@ -20,6 +20,9 @@ use crate::domain::{
     TaskStatus, Version,
 };
 
+/// Bytes of the tasks of a run that are shown.
+const TASK_DETAILS: usize = 32 << 20;
+
 /// An experiment. Single-user installations have no namespaces, so none is shown.
 pub(super) fn experiment(experiment: &Experiment) -> kfp::Experiment {
     let state = match experiment.storage_state {
@@ -197,10 +200,14 @@ fn tasks(tasks: &[Task]) -> Vec<kfp::PipelineTaskDetail> {
         }
     }
     let inner = |task: &Task| children.get(&task.id).map_or(&[][..], Vec::as_slice);
-    tasks
-        .iter()
-        .map(|task| task_detail(task, inner(task)))
-        .collect()
+    let mut bytes = 0;
+    let details = tasks.iter().map(|task| task_detail(task, inner(task)));
+    // This contract has no pages of tasks, and those who wait for a run must not be refused since it has many.
+    let fitting = details.take_while(|detail| {
+        bytes += prost::Message::encoded_len(detail);
+        bytes <= TASK_DETAILS
+    });
+    fitting.collect()
 }
 
 /// A task. What upstream calls a pod is a workload here.

@@ -169,13 +169,13 @@ impl App {
         read.await?.ok_or_else(|| Error::not_found(BACKFILL, id))
     }
 
-    /// Returns backfills of a schedule, newest first, before the place (time, id).
+    /// Returns backfills of a schedule, newest first, before the place (time, id), and whether there are more.
     pub async fn list_backfills(
         &self,
         id: ScheduleId,
         before: (i64, String),
         limit: u32,
-    ) -> Result<Vec<Backfill>, Error> {
+    ) -> Result<(Vec<Backfill>, bool), Error> {
         let read = self.read(move |conn| {
             Box::pin(async move {
                 if schedules::get(conn, id).await?.is_none() {

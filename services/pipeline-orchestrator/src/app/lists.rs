@@ -44,32 +44,32 @@ impl App {
         self.create_tagged_run(call, new, tags, faults).await
     }
 
-    /// Returns runs that fulfil the conditions, newest first, before the place (time, id).
+    /// Returns runs that fulfil the conditions, newest first, before the place (time, id), and whether there are more.
     pub async fn find_runs(
         &self,
         conditions: Vec<Condition>,
         before: Option<(i64, String)>,
         limit: u32,
-    ) -> Result<Vec<Listed>, Error> {
+    ) -> Result<(Vec<Listed>, bool), Error> {
         let read = self.read(move |conn| {
             Box::pin(async move {
-                let found = facts::list(conn, &conditions, before.as_ref(), limit).await?;
-                with_facts(conn, found).await
+                let (found, more) = facts::list(conn, &conditions, before.as_ref(), limit).await?;
+                Ok((with_facts(conn, found).await?, more))
             })
         });
         read.await
     }
 
-    /// Returns those of the runs that fulfil the conditions.
+    /// Returns those of the runs that fulfil the conditions, and those that did not fit into the answer.
     pub async fn find_among(
         &self,
         conditions: Vec<Condition>,
         ids: Vec<RunId>,
-    ) -> Result<Vec<Listed>, Error> {
+    ) -> Result<(Vec<Listed>, Vec<RunId>), Error> {
         let read = self.read(move |conn| {
             Box::pin(async move {
-                let found = facts::among(conn, &conditions, &ids).await?;
-                with_facts(conn, found).await
+                let (found, left) = facts::among(conn, &conditions, &ids).await?;
+                Ok((with_facts(conn, found).await?, left))
             })
         });
         read.await

@@ -30,10 +30,11 @@ impl App {
                     let shown =
                         artifacts::page(conn, Some(id), TYPE, newest, MAX_ARTIFACTS).await?;
                     // Oldest first, as they came to be.
-                    let mut all: Vec<RunMetric> = shown.iter().rev().flat_map(metrics_of).collect();
+                    let mut all: Vec<RunMetric> =
+                        shown.0.iter().rev().flat_map(metrics_of).collect();
                     let taken_over = artifacts::metrics_taken_over(conn, id).await?;
                     all.extend(taken_over.iter().flat_map(metrics_of));
-                    all.extend(metrics::of_run(conn, id).await?);
+                    all.extend(metrics::of_run(conn, id, MAX_METRICS as u32).await?);
                     all.truncate(MAX_METRICS);
                     found.insert(id, all);
                 }

@@ -2,6 +2,7 @@
 
 mod backfills;
 mod clones;
+mod details;
 mod experiments;
 mod lists;
 mod metrics;

@@ -158,6 +158,22 @@ impl App {
         page.await
     }
 
+    /// Returns a page of pipelines with the newest version of each that has one; it ends early when these are large.
+    pub async fn list_pipelines_with_latest(
+        &self,
+        query: Query,
+    ) -> Result<(Page<Pipeline>, BTreeMap<PipelineId, Version>), Error> {
+        let read = self.read(move |conn| {
+            Box::pin(async move {
+                let page = pipelines::list_with_latest(conn, &query).await?;
+                let ids = page.items.iter().map(|pipeline| pipeline.id).collect();
+                let latest = latest_of(conn, ids).await?;
+                Ok((page, latest))
+            })
+        });
+        read.await
+    }
+
     /// Changes the display name, unless it is empty, and the tags.
     pub async fn update_pipeline(
         &self,
@@ -255,21 +271,10 @@ impl App {
         found.await
     }
 
-    /// Returns the newest version of each pipeline that has one.
-    pub async fn latest_versions(
-        &self,
-        ids: Vec<PipelineId>,
-    ) -> Result<BTreeMap<PipelineId, Version>, Error> {
+    /// Returns the newest version of a pipeline, if it has one.
+    pub async fn latest_version(&self, id: PipelineId) -> Result<Option<Version>, Error> {
         let read = self.read(move |conn| {
-            Box::pin(async move {
-                let mut found = BTreeMap::new();
-                for id in ids {
-                    if let Some(version) = pipelines::latest_version(conn, id).await? {
-                        found.insert(id, version);
-                    }
-                }
-                Ok(found)
-            })
+            Box::pin(async move { Ok(pipelines::latest_version(conn, id).await?) })
         });
         read.await
     }
@@ -329,6 +334,19 @@ impl App {
         });
         delete.await
     }
+}
+
+async fn latest_of(
+    conn: &mut Conn,
+    ids: Vec<PipelineId>,
+) -> Result<BTreeMap<PipelineId, Version>, Error> {
+    let mut found = BTreeMap::new();
+    for id in ids {
+        if let Some(version) = pipelines::latest_version(conn, id).await? {
+            found.insert(id, version);
+        }
+    }
+    Ok(found)
 }
 
 /// A version, which must belong to the pipeline if one is given.

@@ -17,10 +17,10 @@ use crate::domain::macros::{self, Facts};
 use crate::domain::violation::Violations;
 use crate::domain::{
     CachePolicy, DEFAULT_EXPERIMENT, Entered, LOST_BUDGET, Query, Run, RunBody, RunRecord,
-    RunStatus, RunsOf, Source, Spec, StorageState, Task, TaskRecord,
+    RunStatus, RunsOf, Source, Spec, StorageState, Task,
 };
 use crate::error::Error;
-use crate::store::{Page, experiments, pipelines, runs, specs, tasks};
+use crate::store::{Page, experiments, pipelines, runs};
 
 const KIND: &str = "run";
 /// The metadata of a call that says how a new run uses the cache.
@@ -271,35 +271,6 @@ impl App {
         }))
     }
 
-    /// Returns a run with its tasks.
-    pub async fn get_run(&self, id: RunId) -> Result<RunDetails, Error> {
-        let details = self.read(move |conn| {
-            Box::pin(async move {
-                let record = runs::visible(conn, id).await?;
-                let record = record.ok_or_else(|| Error::not_found(KIND, id))?;
-                let spec = match record.source {
-                    Source::Inline => specs::get(conn, &record.spec_hash).await?,
-                    Source::Version(..) => None,
-                };
-                let tasks = task_list(tasks::of_run(conn, id).await?)?;
-                Ok(RunDetails {
-                    record,
-                    spec,
-                    tasks,
-                })
-            })
-        });
-        details.await
-    }
-
-    /// The specification that a run executes, also when it came from a version.
-    pub async fn spec_of(&self, record: &RunRecord) -> Result<Option<String>, Error> {
-        let hash = record.spec_hash.clone();
-        let found =
-            self.read(move |conn| Box::pin(async move { Ok(specs::get(conn, &hash).await?) }));
-        found.await
-    }
-
     /// Returns a page of runs, without their tasks: those of one run may be thousands.
     pub async fn list_runs(&self, of: RunsOf, query: Query) -> Result<Page<RunDetails>, Error> {
         let page =
@@ -506,12 +477,4 @@ pub(super) fn parameters(
             Map::new()
         }
     }
-}
-
-fn task_list(records: Vec<TaskRecord>) -> Result<Vec<Task>, Error> {
-    let task = |record: TaskRecord| {
-        let id = record.id;
-        Task::from_record(record).map_err(|error| Error::Internal(format!("task {id}: {error}")))
-    };
-    records.into_iter().map(task).collect()
 }

@@ -12,6 +12,10 @@ use crate::domain::Artifact;
 
 /// Rows of one insert; the time of it grows with the square of its binds, as for tasks.
 const CHUNK: usize = 100;
+/// Artifacts of a URI that are looked at.
+const OF_URI: u32 = 100;
+/// Artifacts of metrics that are taken over.
+const TAKEN_OVER: u32 = 200;
 
 impl FromRow for Artifact {
     fn from_row(row: &Row) -> Result<Self, Error> {
@@ -35,6 +39,24 @@ impl FromRow for Artifact {
             present: row.get("present")?,
             directory: row.get("directory")?,
             created_at: row.get("created_at")?,
+        })
+    }
+}
+
+/// Where an artifact is, for its removal; their number has no limit, so the rest of them is not read.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) id: ArtifactId,
+    pub(crate) run_id: RunId,
+    pub(crate) uri: String,
+}
+
+impl FromRow for Place {
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        Ok(Self {
+            id: row.get("id")?,
+            run_id: row.get("run_id")?,
+            uri: row.get("uri")?,
         })
     }
 }
@@ -104,13 +126,13 @@ pub(crate) async fn used_by(conn: &mut Conn, run: RunId) -> Result<Vec<Artifact>
 }
 
 /// The artifacts that this run alone uses: they go when it goes.
-pub(crate) async fn used_by_only(conn: &mut Conn, run: RunId) -> Result<Vec<Artifact>, Error> {
+pub(crate) async fn used_by_only(conn: &mut Conn, run: RunId) -> Result<Vec<Place>, Error> {
     conn.fetch_all(statements::ARTIFACTS_USED_ONLY, args![run])
         .await
 }
 
 /// The artifacts of runs that are gone which this run alone uses: they go when it goes.
-pub(crate) async fn left_behind(conn: &mut Conn, run: RunId) -> Result<Vec<Artifact>, Error> {
+pub(crate) async fn left_behind(conn: &mut Conn, run: RunId) -> Result<Vec<Place>, Error> {
     conn.fetch_all(statements::ARTIFACTS_LEFT_BEHIND, args![run])
         .await
 }
@@ -121,10 +143,14 @@ pub(crate) async fn keep(conn: &mut Conn, run: RunId) -> Result<(), Error> {
     Ok(())
 }
 
-/// The newest artifacts of a URI, for an importer that may use one again.
+/// The newest artifacts of a URI, for an importer that may use one again; as many as fit.
 pub(crate) async fn by_uri(conn: &mut Conn, uri: &str) -> Result<Vec<Artifact>, Error> {
-    conn.fetch_all(statements::ARTIFACTS_BY_URI, args![uri])
-        .await
+    let newest = conn.fetch_fitting(
+        statements::ARTIFACTS_BY_URI_SIZES,
+        statements::ARTIFACTS_BY_URI,
+        args![uri, OF_URI],
+    );
+    Ok(newest.await?.0)
 }
 
 /// The artifact of an id.
@@ -153,25 +179,29 @@ pub(crate) async fn by_ids(
     Ok(found)
 }
 
-/// A page of artifacts, newest first, before an artifact.
+/// A page of artifacts, newest first, before an artifact, and whether there are more.
 pub(crate) async fn page(
     conn: &mut Conn,
     run: Option<RunId>,
     artifact_type: &str,
     before: ArtifactId,
     limit: u32,
-) -> Result<Vec<Artifact>, Error> {
-    let mut builder = Builder::new(statements::ARTIFACTS_PAGE);
-    builder.bind(before);
-    if let Some(run) = run {
-        builder.push(" AND run_id = ").bind(run);
-    }
-    if !artifact_type.is_empty() {
-        builder.push(" AND type = ").bind(artifact_type);
-    }
-    builder.push(" ORDER BY id DESC LIMIT ").bind(limit);
-    let (sql, args) = builder.finish();
-    conn.fetch_all(sql, args).await
+) -> Result<(Vec<Artifact>, bool), Error> {
+    let statement = |begin| {
+        let mut builder = Builder::new(begin);
+        builder.bind(before);
+        if let Some(run) = run {
+            builder.push(" AND run_id = ").bind(run);
+        }
+        if !artifact_type.is_empty() {
+            builder.push(" AND type = ").bind(artifact_type);
+        }
+        builder.push(" ORDER BY id DESC LIMIT ").bind(limit);
+        builder.finish()
+    };
+    let (sizes, _) = statement(statements::ARTIFACTS_PAGE_SIZES);
+    let (sql, args) = statement(statements::ARTIFACTS_PAGE);
+    conn.fetch_fitting(sizes, sql, args).await
 }
 
 /// The metrics that a run took over from other runs with the outputs of cached steps, oldest first.
@@ -179,8 +209,12 @@ pub(crate) async fn metrics_taken_over(
     conn: &mut Conn,
     run: RunId,
 ) -> Result<Vec<Artifact>, Error> {
-    conn.fetch_all(statements::METRICS_TAKEN_OVER, args![run])
-        .await
+    let oldest = conn.fetch_fitting(
+        statements::METRICS_TAKEN_OVER_SIZES,
+        statements::METRICS_TAKEN_OVER,
+        args![run, TAKEN_OVER],
+    );
+    Ok(oldest.await?.0)
 }
 
 /// Removes artifacts.

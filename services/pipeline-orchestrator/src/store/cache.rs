@@ -200,25 +200,30 @@ impl FromRow for Use {
     }
 }
 
-/// A page of entries, newest first, before an entry; of one pipeline or run unless these are empty.
+/// A page of entries, newest first, before an entry, and whether there are more; of one pipeline or run unless these are
+/// empty.
 pub(crate) async fn page(
     conn: &mut Conn,
     pipeline: &str,
     run: Option<RunId>,
     before: TaskId,
     limit: u32,
-) -> Result<Vec<CacheEntry>, Error> {
-    let mut builder = Builder::new(text::PAGE);
-    builder.bind(before);
-    if !pipeline.is_empty() {
-        builder.push(" AND pipeline_name = ").bind(pipeline);
-    }
-    if let Some(run) = run {
-        builder.push(" AND run_id = ").bind(run);
-    }
-    builder.push(" ORDER BY id DESC LIMIT ").bind(limit);
-    let (sql, args) = builder.finish();
-    conn.fetch_all(sql, args).await
+) -> Result<(Vec<CacheEntry>, bool), Error> {
+    let statement = |begin| {
+        let mut builder = Builder::new(begin);
+        builder.bind(before);
+        if !pipeline.is_empty() {
+            builder.push(" AND pipeline_name = ").bind(pipeline);
+        }
+        if let Some(run) = run {
+            builder.push(" AND run_id = ").bind(run);
+        }
+        builder.push(" ORDER BY id DESC LIMIT ").bind(limit);
+        builder.finish()
+    };
+    let (sizes, _) = statement(text::PAGE_SIZES);
+    let (sql, args) = statement(text::PAGE);
+    conn.fetch_fitting(sizes, sql, args).await
 }
 
 /// Removes an entry; false when there is none.

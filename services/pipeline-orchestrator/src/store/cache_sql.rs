@@ -62,6 +62,9 @@ pub(crate) const INSERT_LEADERS: &str = "INSERT INTO cache_entries (id, namespac
 /// The end of [`INSERT_LEADERS`].
 pub(crate) const UNLESS_RUNNING: &str =
     " ON CONFLICT (namespace, pipeline_name, key) WHERE running DO NOTHING";
+/// The same as [`PAGE`] for the sizes of the entries.
+pub(crate) const PAGE_SIZES: &str = "SELECT CAST(octet_length(outputs) AS BIGINT) AS value \
+     FROM cache_entries WHERE NOT running AND id < ";
 /// The beginning of a page of entries.
 pub(crate) const PAGE: &str = concat!(
     "SELECT ",

@@ -23,16 +23,76 @@ macro_rules! artifact_columns {
     };
 }
 
+/// The bytes of what users decide the size of.
+macro_rules! task_bytes {
+    () => {
+        "CAST(octet_length(body) AS BIGINT) AS value"
+    };
+}
+
+macro_rules! artifact_bytes {
+    () => {
+        "CAST(octet_length(metadata) + octet_length(uri) + octet_length(instance_schema) AS BIGINT) AS value"
+    };
+}
+
+/// What removing an artifact needs of it.
+macro_rules! place_columns {
+    () => {
+        "id, run_id, uri"
+    };
+}
+
+macro_rules! tasks_page {
+    ($columns:ident) => {
+        concat!(
+            "SELECT ",
+            $columns!(),
+            " FROM tasks WHERE run_id = $1 AND id > $2 ORDER BY id LIMIT $3"
+        )
+    };
+}
+
+macro_rules! tasks_changed {
+    ($columns:ident) => {
+        concat!(
+            "SELECT ",
+            $columns!(),
+            " FROM tasks WHERE run_id = $1 AND (version > $2 OR (version = $2 AND id > $3)) \
+             ORDER BY version, id LIMIT $4"
+        )
+    };
+}
+
+macro_rules! artifacts_by_uri {
+    ($columns:ident) => {
+        concat!(
+            "SELECT ",
+            $columns!(),
+            " FROM artifacts WHERE uri = $1 ORDER BY id DESC LIMIT $2"
+        )
+    };
+}
+
+macro_rules! metrics_taken_over {
+    ($columns:ident) => {
+        concat!(
+            "SELECT ",
+            $columns!(),
+            " FROM artifacts WHERE run_id <> $1 AND type = 'system.Metrics' \
+             AND id IN (SELECT artifact_id FROM artifact_uses WHERE run_id = $1) ORDER BY id LIMIT $2"
+        )
+    };
+}
+
 statements! {
     UPDATE_TASK =
         "UPDATE tasks SET status = $2, started_at = $3, ended_at = $4, version = $5, body = $6 WHERE id = $1";
     TASKS_OF_RUN = concat!("SELECT ", task_columns!(), " FROM tasks WHERE run_id = $1 ORDER BY id");
-    TASKS_PAGE =
-        concat!("SELECT ", task_columns!(), " FROM tasks WHERE run_id = $1 AND id > $2 ORDER BY id LIMIT $3");
-    TASKS_CHANGED = concat!(
-        "SELECT ", task_columns!(), " FROM tasks WHERE run_id = $1 AND (version > $2 OR (version = $2 AND id > $3)) \
-         ORDER BY version, id LIMIT $4"
-    );
+    TASKS_PAGE = tasks_page!(task_columns);
+    TASKS_PAGE_SIZES = tasks_page!(task_bytes);
+    TASKS_CHANGED = tasks_changed!(task_columns);
+    TASKS_CHANGED_SIZES = tasks_changed!(task_bytes);
     TASK_BY_ID = concat!("SELECT ", task_columns!(), " FROM tasks WHERE run_id = $1 AND id = $2");
     TASK_BY_PATH = concat!("SELECT ", task_columns!(), " FROM tasks WHERE run_id = $1 AND path = $2");
     TASKS_BY_NAME =
@@ -45,13 +105,13 @@ statements! {
     );
     /// What a run recorded and no other run uses.
     ARTIFACTS_USED_ONLY = concat!(
-        "SELECT ", artifact_columns!(), " FROM artifacts WHERE run_id = $1 \
+        "SELECT ", place_columns!(), " FROM artifacts WHERE run_id = $1 \
          AND NOT EXISTS (SELECT 1 FROM artifact_uses WHERE artifact_uses.artifact_id = artifacts.id \
          AND artifact_uses.run_id <> $1) ORDER BY id"
     );
     /// What this run alone uses, of runs that are gone.
     ARTIFACTS_LEFT_BEHIND = concat!(
-        "SELECT ", artifact_columns!(), " FROM artifacts WHERE NOT kept AND run_id <> $1 \
+        "SELECT ", place_columns!(), " FROM artifacts WHERE NOT kept AND run_id <> $1 \
          AND id IN (SELECT artifact_id FROM artifact_uses WHERE run_id = $1) \
          AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = artifacts.run_id) \
          AND NOT EXISTS (SELECT 1 FROM artifact_uses WHERE artifact_uses.artifact_id = artifacts.id \
@@ -67,17 +127,15 @@ statements! {
          OR (artifacts.uri >= $3 AND artifacts.uri < $4) OR (artifacts.uri >= $6 AND artifacts.uri < $7)) \
          UNION SELECT runs.pipeline_root AS value FROM runs \
          WHERE runs.id <> $1 AND (runs.pipeline_root = $2 OR (runs.pipeline_root >= $3 AND runs.pipeline_root < $4))";
-    ARTIFACTS_BY_URI =
-        concat!("SELECT ", artifact_columns!(), " FROM artifacts WHERE uri = $1 ORDER BY id DESC LIMIT 100");
+    ARTIFACTS_BY_URI = artifacts_by_uri!(artifact_columns);
+    ARTIFACTS_BY_URI_SIZES = artifacts_by_uri!(artifact_bytes);
     ARTIFACT_BY_ID = concat!("SELECT ", artifact_columns!(), " FROM artifacts WHERE id = $1");
     METRICS_BY_ID = concat!(
         "SELECT ", artifact_columns!(), " FROM artifacts WHERE id = $1 AND type = 'system.Metrics'"
     );
     /// The metrics of others that a run took over.
-    METRICS_TAKEN_OVER = concat!(
-        "SELECT ", artifact_columns!(), " FROM artifacts WHERE run_id <> $1 AND type = 'system.Metrics' \
-         AND id IN (SELECT artifact_id FROM artifact_uses WHERE run_id = $1) ORDER BY id LIMIT 200"
-    );
+    METRICS_TAKEN_OVER = metrics_taken_over!(artifact_columns);
+    METRICS_TAKEN_OVER_SIZES = metrics_taken_over!(artifact_bytes);
     DELETE_ARTIFACT = "DELETE FROM artifacts WHERE id = $1";
 }
 
@@ -102,3 +160,6 @@ pub(crate) const ARTIFACTS_PAGE: &str = concat!(
     artifact_columns!(),
     " FROM artifacts WHERE id < "
 );
+/// The same for their sizes.
+pub(crate) const ARTIFACTS_PAGE_SIZES: &str =
+    concat!("SELECT ", artifact_bytes!(), " FROM artifacts WHERE id < ");

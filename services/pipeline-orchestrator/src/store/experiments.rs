@@ -13,6 +13,7 @@ pub(super) const LIST: Select = Select {
     from: "experiments",
     counted: "experiments",
     base: "1 = 1",
+    bytes: "octet_length(experiments.description)",
 };
 
 /// Adds an experiment; its name must be free.

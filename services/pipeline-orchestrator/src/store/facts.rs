@@ -1,9 +1,9 @@
 //! What runs are found by: tags, parameters and metrics, and the lists that they make.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use ids::{ArtifactId, RunId};
-use sql::{Builder, Conn, Error, FromRow, Row, Sql, Value, args};
+use sql::{Builder, Conn, Error, FromRow, Row, Sql, Value, args, fitting};
 
 use super::lists::pattern;
 use super::sql as text;
@@ -169,33 +169,91 @@ pub(crate) async fn of_runs(
     Ok(all)
 }
 
-/// A page of runs, newest first, before the place (time, id).
+/// A run and its size.
+struct Sized {
+    id: RunId,
+    bytes: i64,
+}
+
+impl FromRow for Sized {
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        Ok(Self {
+            id: row.get("id")?,
+            bytes: row.get("bytes")?,
+        })
+    }
+}
+
+const FACTS_SIZES: &str = "SELECT run_id AS id, \
+     CAST(SUM(octet_length(name) + octet_length(content)) AS BIGINT) AS bytes FROM run_facts WHERE run_id IN (";
+
+/// A page of runs, newest first, before the place (time, id), and whether there are more.
 pub(crate) async fn list(
     conn: &mut Conn,
     conditions: &[Condition],
     before: Option<&(i64, String)>,
     limit: u32,
-) -> Result<Vec<RunRecord>, Error> {
-    let (statement, args) = list_statement(conditions, before, limit);
-    conn.fetch_all(statement, args).await
+) -> Result<(Vec<RunRecord>, bool), Error> {
+    let (statement, args) = list_statement(conditions, before, limit.saturating_add(1));
+    let mut found: Vec<Sized> = conn.fetch_all(statement, args).await?;
+    let beyond = found.len() > limit as usize;
+    found.truncate(limit as usize);
+    let (runs, left) = read_fitting(conn, found).await?;
+    Ok((runs, beyond || !left.is_empty()))
 }
 
-/// Those of the runs that fulfil the conditions, in no order.
+/// Those of the runs that fulfil the conditions, in no order, and those that did not fit beside them.
 pub(crate) async fn among(
     conn: &mut Conn,
     conditions: &[Condition],
     ids: &[RunId],
-) -> Result<Vec<RunRecord>, Error> {
+) -> Result<(Vec<RunRecord>, Vec<RunId>), Error> {
     if ids.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
     let (statement, args) = among_statement(conditions, ids);
-    conn.fetch_all(statement, args).await
+    let found = conn.fetch_all(statement, args).await?;
+    read_fitting(conn, found).await
+}
+
+/// Reads the first runs that fit, with what they are found by, into one page; also returns the others.
+async fn read_fitting(
+    conn: &mut Conn,
+    mut found: Vec<Sized>,
+) -> Result<(Vec<RunRecord>, Vec<RunId>), Error> {
+    if found.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let mut builder = Builder::new(FACTS_SIZES);
+    builder.bind_list(found.iter().map(|run| run.id));
+    builder.push(") GROUP BY run_id");
+    let (statement, args) = builder.finish();
+    let facts: Vec<Sized> = conn.fetch_all(statement, args).await?;
+    let facts: HashMap<RunId, i64> = facts.into_iter().map(|run| (run.id, run.bytes)).collect();
+    let sizes = found
+        .iter()
+        .map(|run| run.bytes + facts.get(&run.id).copied().unwrap_or(0));
+    let left = found.split_off(fitting(sizes));
+    let mut builder = Builder::new("SELECT ");
+    builder.push(text::RUN_COLUMNS);
+    builder.push(" FROM runs WHERE runs.id IN (");
+    builder.bind_list(found.iter().map(|run| run.id)).push(")");
+    let (statement, args) = builder.finish();
+    let records: Vec<RunRecord> = conn.fetch_all(statement, args).await?;
+    let mut by_id: HashMap<RunId, RunRecord> = records
+        .into_iter()
+        .map(|record| (record.run.id, record))
+        .collect();
+    let records = found.iter().filter_map(|run| by_id.remove(&run.id));
+    Ok((
+        records.collect(),
+        left.into_iter().map(|run| run.id).collect(),
+    ))
 }
 
 pub(crate) fn among_statement(conditions: &[Condition], ids: &[RunId]) -> (Sql, Vec<Value>) {
     let mut builder = Builder::new("SELECT ");
-    builder.push(text::RUN_COLUMNS);
+    builder.push(text::SIZED_RUN);
     builder.push(" FROM runs WHERE runs.id IN (");
     builder.bind_list(ids.iter().copied()).push(")");
     builder.push(" AND NOT runs.deleting");
@@ -214,7 +272,7 @@ pub(crate) fn list_statement(
     // A fact that some runs have is looked up in its own index, which has the order of the list too.
     let leader = leader(conditions);
     let mut builder = Builder::new("SELECT ");
-    builder.push(text::RUN_COLUMNS);
+    builder.push(text::SIZED_RUN);
     let (time, id) = match leader {
         Some(_) => {
             // A join that SQLite does not turn around.

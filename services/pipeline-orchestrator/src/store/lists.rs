@@ -1,6 +1,11 @@
 //! Pages: the one place that builds statements from filters and orders.
+//!
+//! A page ends at its number of items, or earlier, when these reach a number of bytes. So the places of the items are read
+//! first, with their sizes, and then those that fit.
 
-use sql::{Builder, Column, Conn, Error, FromRow, Row, Sql, Value};
+use std::collections::HashMap;
+
+use sql::{Builder, Column, Conn, Error, FromRow, Row, Sql, Value, fitting};
 
 use crate::domain::{Compare, FieldKind, Key, Query, SortValue, Test};
 
@@ -17,6 +22,8 @@ pub(crate) struct Select {
     pub(crate) counted: &'static str,
     /// What every item fulfils.
     pub(crate) base: &'static str,
+    /// The bytes of what users decide the size of.
+    pub(crate) bytes: &'static str,
 }
 
 /// A page of a list.
@@ -40,19 +47,34 @@ impl<T> Page<T> {
     }
 }
 
-/// An item with its place in the order.
-struct Placed<T, V> {
-    item: T,
-    value: V,
+/// The place of an item in the order, and its size.
+struct Place<V> {
     id: String,
+    value: V,
+    bytes: i64,
 }
 
-impl<T: FromRow, V: Column> FromRow for Placed<T, V> {
+impl<V: Column> FromRow for Place<V> {
     fn from_row(row: &Row) -> Result<Self, Error> {
         Ok(Self {
-            item: T::from_row(row)?,
-            value: row.get("page_value")?,
             id: row.get("id")?,
+            value: row.get("page_value")?,
+            bytes: row.get("bytes")?,
+        })
+    }
+}
+
+/// An item with its id.
+struct Keyed<T> {
+    id: String,
+    item: T,
+}
+
+impl<T: FromRow> FromRow for Keyed<T> {
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        Ok(Self {
+            id: row.get("id")?,
+            item: T::from_row(row)?,
         })
     }
 }
@@ -67,31 +89,64 @@ pub(crate) async fn page<T: FromRow>(
     let (count, args) = count_statement(select, parent.clone(), query);
     let total: i64 = conn.fetch_one(count, args).await?;
     let (statement, args) = page_statement(select, parent, query);
-    let (items, next) = match query.sort.field.kind {
+    let (ids, next) = match query.sort.field.kind {
         FieldKind::Time => {
-            let rows: Vec<Placed<T, i64>> = conn.fetch_all(statement, args).await?;
-            cut(rows, query, SortValue::Number)
+            let places: Vec<Place<i64>> = conn.fetch_all(statement, args).await?;
+            cut(places, query, SortValue::Number)
         }
         FieldKind::Text | FieldKind::Names(_) => {
-            let rows: Vec<Placed<T, String>> = conn.fetch_all(statement, args).await?;
-            cut(rows, query, SortValue::Text)
+            let places: Vec<Place<String>> = conn.fetch_all(statement, args).await?;
+            cut(places, query, SortValue::Text)
         }
     };
+    let items = items(conn, select, query.fields.key, ids).await?;
     Ok(Page { items, total, next })
 }
 
-/// Takes away the one row beyond the page, which becomes the token.
-fn cut<T, V>(
-    mut rows: Vec<Placed<T, V>>,
+/// Takes away the places beyond the page; the first of them becomes the token.
+fn cut<V>(
+    mut places: Vec<Place<V>>,
     query: &Query,
     value: fn(V) -> SortValue,
-) -> (Vec<T>, String) {
-    let beyond = (rows.len() > query.size as usize)
-        .then(|| rows.pop())
-        .flatten();
-    let next = beyond.map(|row| query.token(value(row.value), row.id));
-    let items = rows.into_iter().map(|row| row.item).collect();
-    (items, next.unwrap_or_default())
+) -> (Vec<String>, String) {
+    let most = query.size as usize;
+    let count = fitting(places.iter().take(most).map(|place| place.bytes));
+    let beyond = places.split_off(count.min(places.len()));
+    let first = beyond.into_iter().next();
+    let next = first.map(|place| query.token(value(place.value), place.id));
+    let ids = places.into_iter().map(|place| place.id).collect();
+    (ids, next.unwrap_or_default())
+}
+
+/// The items of ids, in their order.
+async fn items<T: FromRow>(
+    conn: &mut Conn,
+    select: Select,
+    key: &'static str,
+    ids: Vec<String>,
+) -> Result<Vec<T>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (statement, args) = items_statement(select, key, &ids);
+    let found: Vec<Keyed<T>> = conn.fetch_all(statement, args).await?;
+    let mut by_id: HashMap<String, T> = found.into_iter().map(|one| (one.id, one.item)).collect();
+    Ok(ids.iter().filter_map(|id| by_id.remove(id)).collect())
+}
+
+pub(crate) fn items_statement(
+    select: Select,
+    key: &'static str,
+    ids: &[String],
+) -> (Sql, Vec<Value>) {
+    let mut builder = Builder::new("SELECT ");
+    builder.push(select.columns).push(" FROM ");
+    builder.push(select.from).push(" WHERE ").push(key);
+    builder
+        .push(" IN (")
+        .bind_list(ids.iter().map(String::as_str));
+    builder.push(")");
+    builder.finish()
 }
 
 pub(crate) fn count_statement(
@@ -113,11 +168,9 @@ pub(crate) fn page_statement(
     let key = query.fields.key;
     let column = query.sort.field.column;
     let mut builder = Builder::new("SELECT ");
-    builder
-        .push(select.columns)
-        .push(", ")
-        .push(column)
-        .push(" AS page_value FROM ");
+    builder.push(key).push(" AS id, ").push(column);
+    builder.push(" AS page_value, CAST(").push(select.bytes);
+    builder.push(" AS BIGINT) AS bytes FROM ");
     builder.push(select.from);
     conditions(&mut builder, select, parent, query);
     if let Some(start) = &query.start {

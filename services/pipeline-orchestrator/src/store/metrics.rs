@@ -36,7 +36,12 @@ pub(crate) async fn report(
     Ok(conn.execute(text::REPORT_METRIC, args).await? > 0)
 }
 
-/// The metrics that were reported for a run.
-pub(crate) async fn of_run(conn: &mut Conn, run: RunId) -> Result<Vec<RunMetric>, Error> {
-    conn.fetch_all(text::METRICS_OF_RUN, args![run]).await
+/// The metrics that were reported for a run, the first of them at most `limit`.
+pub(crate) async fn of_run(
+    conn: &mut Conn,
+    run: RunId,
+    limit: u32,
+) -> Result<Vec<RunMetric>, Error> {
+    conn.fetch_all(text::METRICS_OF_RUN, args![run, limit])
+        .await
 }

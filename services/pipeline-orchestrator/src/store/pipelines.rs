@@ -16,6 +16,13 @@ pub(super) const LIST: Select = Select {
     from: "pipelines",
     counted: "pipelines",
     base: "1 = 1",
+    bytes: "octet_length(pipelines.description) + octet_length(pipelines.tags)",
+};
+
+/// The same with the newest version of each, of which the parameters are shown.
+pub(super) const LIST_WITH_LATEST: Select = Select {
+    bytes: text::PIPELINE_BYTES_WITH_LATEST,
+    ..LIST
 };
 
 pub(super) const LIST_VERSIONS: Select = Select {
@@ -23,6 +30,7 @@ pub(super) const LIST_VERSIONS: Select = Select {
     from: text::VERSION_FROM,
     counted: text::VERSION_FROM,
     base: "1 = 1",
+    bytes: "octet_length(pipeline_versions.description) + octet_length(specs.body)",
 };
 
 /// Adds a pipeline; its name must be free.
@@ -65,6 +73,14 @@ pub(crate) async fn by_name(conn: &mut Conn, name: &str) -> Result<Option<Pipeli
 /// A page of pipelines.
 pub(crate) async fn list(conn: &mut Conn, query: &Query) -> Result<Page<Pipeline>, Error> {
     lists::page(conn, LIST, None, query).await
+}
+
+/// A page of pipelines that are few enough to read the newest version of each.
+pub(crate) async fn list_with_latest(
+    conn: &mut Conn,
+    query: &Query,
+) -> Result<Page<Pipeline>, Error> {
+    lists::page(conn, LIST_WITH_LATEST, None, query).await
 }
 
 /// Writes the display name and the tags.

@@ -15,6 +15,7 @@ pub(super) const LIST: Select = Select {
     from: text::LISTED_RUN_FROM,
     counted: "runs",
     base: "NOT runs.deleting",
+    bytes: text::LISTED_RUN_BYTES,
 };
 
 /// Adds a run with the specification that it executes.

@@ -25,6 +25,50 @@ macro_rules! backfill_columns {
     };
 }
 
+/// The bytes of what users decide the size of.
+macro_rules! bytes {
+    () => {
+        "CAST(octet_length(body) AS BIGINT) AS value"
+    };
+}
+
+/// What a statement that reads a page of due schedules says after its columns.
+macro_rules! due_schedules {
+    ($columns:ident) => {
+        concat!(
+            "SELECT ",
+            $columns!(),
+            " FROM schedules WHERE enabled AND next_at > 0 AND next_at <= $1 AND (next_at, id) > ($2, $3) \
+             AND (blocked_until <= $1 OR blocked_until > $4) ORDER BY next_at, id LIMIT $5"
+        )
+    };
+}
+
+macro_rules! backfills_of {
+    ($columns:ident) => {
+        concat!(
+            "SELECT ",
+            $columns!(),
+            " FROM backfills WHERE schedule_id = $1 AND (created_at, id) < ($2, $3) \
+             ORDER BY created_at DESC, id DESC LIMIT $4"
+        )
+    };
+}
+
+macro_rules! active_backfills {
+    ($columns:ident) => {
+        concat!(
+            "SELECT ",
+            $columns!(),
+            " FROM backfills WHERE state = 'ACTIVE' AND id > $2 \
+             AND (blocked_until <= $1 OR blocked_until > $3) ORDER BY id LIMIT $4"
+        )
+    };
+}
+
+/// The bytes of what users decide the size of, in a row of a list.
+pub(crate) const LISTED_BYTES: &str = "octet_length(schedules.body) + octet_length(schedules.description) + \
+     COALESCE(octet_length(specs.body), 0)";
 /// A schedule with its own specification.
 pub(crate) const LISTED_COLUMNS: &str = concat!(schedule_columns!(), ", specs.body AS spec_body");
 pub(crate) const LISTED_FROM: &str =
@@ -51,10 +95,8 @@ statements! {
     DISABLE_OF_EXPERIMENT =
         "UPDATE schedules SET enabled = FALSE, version = version + 1 WHERE experiment_id = $1 AND enabled";
     /// In the order of the slots, after ($2, $3). A blocked schedule waits, unless the clock was set back since.
-    DUE_SCHEDULES = concat!(
-        "SELECT ", schedule_columns!(), " FROM schedules WHERE enabled AND next_at > 0 AND next_at <= $1 \
-         AND (next_at, id) > ($2, $3) AND (blocked_until <= $1 OR blocked_until > $4) ORDER BY next_at, id LIMIT $5"
-    );
+    DUE_SCHEDULES = due_schedules!(schedule_columns);
+    DUE_SCHEDULES_SIZES = due_schedules!(bytes);
     NEXT_DUE = "SELECT MIN(next_at) AS value FROM schedules WHERE enabled AND next_at > 0 AND next_at > $1";
     /// Those of backfills have a limit of their own.
     ACTIVE_RUNS =
@@ -70,14 +112,10 @@ statements! {
         "UPDATE backfills SET state = $2, next_run = $3, skipped = $4, blocked_until = $5, body = $6 \
          WHERE id = $1 AND state = 'ACTIVE'";
     GET_BACKFILL = concat!("SELECT ", backfill_columns!(), " FROM backfills WHERE id = $1");
-    BACKFILLS_OF = concat!(
-        "SELECT ", backfill_columns!(), " FROM backfills WHERE schedule_id = $1 AND (created_at, id) < ($2, $3) \
-         ORDER BY created_at DESC, id DESC LIMIT $4"
-    );
-    ACTIVE_BACKFILLS = concat!(
-        "SELECT ", backfill_columns!(), " FROM backfills WHERE state = 'ACTIVE' AND id > $2 \
-         AND (blocked_until <= $1 OR blocked_until > $3) ORDER BY id LIMIT $4"
-    );
+    BACKFILLS_OF = backfills_of!(backfill_columns);
+    BACKFILLS_OF_SIZES = backfills_of!(bytes);
+    ACTIVE_BACKFILLS = active_backfills!(backfill_columns);
+    ACTIVE_BACKFILLS_SIZES = active_backfills!(bytes);
     COUNT_ACTIVE_BACKFILLS = "SELECT COUNT(*) AS value FROM backfills WHERE schedule_id = $1 AND state = 'ACTIVE'";
     INSERT_BACKFILL_RUN = "INSERT INTO backfill_runs (backfill_id, run_id) VALUES ($1, $2)";
     ACTIVE_OF_BACKFILL =

@@ -16,6 +16,7 @@ pub(super) const LIST: Select = Select {
     from: text::LISTED_FROM,
     counted: "schedules",
     base: "1 = 1",
+    bytes: text::LISTED_BYTES,
 };
 
 /// How far in the future something can be blocked; what is beyond was stored before the clock was set back.
@@ -195,7 +196,7 @@ pub(crate) async fn disable_of(conn: &mut Conn, experiment: ExperimentId) -> Res
         .map(drop)
 }
 
-/// The schedules with a slot that is due, after the place (slot, id).
+/// The schedules with a slot that is due, after the place (slot, id); as many as fit.
 pub(crate) async fn due(
     conn: &mut Conn,
     now: Timestamp,
@@ -204,7 +205,8 @@ pub(crate) async fn due(
 ) -> Result<Vec<Schedule>, Error> {
     let unreal = now.plus(LONGEST_BLOCK);
     let args = args![now, after.0, after.1, unreal, limit];
-    conn.fetch_all(text::DUE_SCHEDULES, args).await
+    let page = conn.fetch_fitting(text::DUE_SCHEDULES_SIZES, text::DUE_SCHEDULES, args);
+    Ok(page.await?.0)
 }
 
 /// The earliest slot after an instant.
@@ -272,18 +274,19 @@ pub(crate) async fn lock_backfill(
     conn.fetch_optional(text::LOCK_BACKFILL, args![id]).await
 }
 
-/// The backfills of a schedule, newest first, after the place (time, id).
+/// The backfills of a schedule, newest first, after the place (time, id), and whether there are more.
 pub(crate) async fn backfills_of(
     conn: &mut Conn,
     schedule: ScheduleId,
     before: (i64, String),
     limit: u32,
-) -> Result<Vec<Backfill>, Error> {
+) -> Result<(Vec<Backfill>, bool), Error> {
     let args = args![schedule, before.0, before.1, limit];
-    conn.fetch_all(text::BACKFILLS_OF, args).await
+    conn.fetch_fitting(text::BACKFILLS_OF_SIZES, text::BACKFILLS_OF, args)
+        .await
 }
 
-/// The backfills that still make runs, after an id.
+/// The backfills that still make runs, after an id; as many as fit.
 pub(crate) async fn active_backfills(
     conn: &mut Conn,
     now: Timestamp,
@@ -291,7 +294,8 @@ pub(crate) async fn active_backfills(
     limit: u32,
 ) -> Result<Vec<Backfill>, Error> {
     let args = args![now, after, now.plus(LONGEST_BLOCK), limit];
-    conn.fetch_all(text::ACTIVE_BACKFILLS, args).await
+    let page = conn.fetch_fitting(text::ACTIVE_BACKFILLS_SIZES, text::ACTIVE_BACKFILLS, args);
+    Ok(page.await?.0)
 }
 
 /// How many backfills of a schedule still make runs.

@@ -43,6 +43,12 @@ macro_rules! run_columns {
     };
 }
 
+macro_rules! run_bytes {
+    () => {
+        "octet_length(runs.body) + octet_length(runs.description)"
+    };
+}
+
 pub(crate) const EXPERIMENT_COLUMNS: &str = experiment_columns!();
 pub(crate) const PIPELINE_COLUMNS: &str = pipeline_columns!();
 pub(crate) const VERSION_COLUMNS: &str = version_columns!();
@@ -51,6 +57,17 @@ pub(crate) const RUN_COLUMNS: &str = run_columns!();
 pub(crate) const LISTED_RUN_COLUMNS: &str = concat!(run_columns!(), ", specs.body AS spec_body");
 pub(crate) const LISTED_RUN_FROM: &str =
     "runs LEFT JOIN specs ON runs.inline AND specs.hash = runs.spec_hash";
+/// The bytes of what users decide the size of, in a row of a list of runs.
+pub(crate) const LISTED_RUN_BYTES: &str =
+    concat!(run_bytes!(), " + COALESCE(octet_length(specs.body), 0)");
+/// What a page of runs reads first.
+pub(crate) const SIZED_RUN: &str =
+    concat!("runs.id AS id, CAST(", run_bytes!(), " AS BIGINT) AS bytes");
+/// The same of a pipeline with its newest version, whose parameters are shown twice.
+pub(crate) const PIPELINE_BYTES_WITH_LATEST: &str = "octet_length(pipelines.description) + octet_length(pipelines.tags) + \
+     2 * COALESCE((SELECT octet_length(specs.body) FROM pipeline_versions JOIN specs ON specs.hash = pipeline_versions.spec_hash \
+     WHERE pipeline_versions.pipeline_id = pipelines.id \
+     ORDER BY pipeline_versions.created_at DESC, pipeline_versions.id DESC LIMIT 1), 0)";
 pub(crate) const VERSION_FROM: &str =
     "pipeline_versions JOIN specs ON specs.hash = pipeline_versions.spec_hash";
 
@@ -134,7 +151,7 @@ statements! {
          VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
     METRICS_OF_RUN =
         "SELECT node_id, name, number_value, format FROM run_metrics WHERE run_id = $1 \
-         ORDER BY reported_at, node_id, name";
+         ORDER BY reported_at, node_id, name LIMIT $2";
 
     GET_SPEC = "SELECT body AS value FROM specs WHERE hash = $1";
     /// Removes a specification that nothing executes or holds any more.

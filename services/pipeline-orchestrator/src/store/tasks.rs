@@ -87,25 +87,27 @@ pub(crate) async fn of_run(conn: &mut Conn, run: RunId) -> Result<Vec<TaskRecord
     conn.fetch_all(statements::TASKS_OF_RUN, args![run]).await
 }
 
-/// A page of the tasks of a run, after a task.
+/// A page of the tasks of a run, after a task, and whether there are more.
 pub(crate) async fn page(
     conn: &mut Conn,
     run: RunId,
     after: TaskId,
     limit: u32,
-) -> Result<Vec<TaskRecord>, Error> {
-    conn.fetch_all(statements::TASKS_PAGE, args![run, after, limit])
+) -> Result<(Vec<TaskRecord>, bool), Error> {
+    let args = args![run, after, limit];
+    conn.fetch_fitting(statements::TASKS_PAGE_SIZES, statements::TASKS_PAGE, args)
         .await
 }
 
-/// The tasks of a run that changed after a version, at most `limit` after (version, id).
+/// The tasks of a run that changed after a version, at most `limit` after (version, id), and whether there are more.
 pub(crate) async fn changed(
     conn: &mut Conn,
     run: RunId,
     after: (i64, TaskId),
     limit: u32,
-) -> Result<Vec<TaskRecord>, Error> {
-    conn.fetch_all(
+) -> Result<(Vec<TaskRecord>, bool), Error> {
+    conn.fetch_fitting(
+        statements::TASKS_CHANGED_SIZES,
         statements::TASKS_CHANGED,
         args![run, after.0, after.1, limit],
     )

@@ -5,15 +5,18 @@
 use std::time::Duration;
 
 use api_runner::v1 as runner;
-use ids::{ArtifactId, RunId};
+use ids::{ArtifactId, RunId, TaskId};
 
 use super::engine::Inner;
 use super::launch;
-use crate::domain::{Artifact, RunRecord, Task, run_base};
+use crate::domain::{RunRecord, Task, run_base};
+use crate::store::artifacts::Place;
 use crate::store::{artifacts, cache, runs, tasks};
 
 /// Stopping a program may take its whole grace.
 const FORGET_TIMEOUT: Duration = Duration::from_secs(120);
+/// Tasks that are read at a time.
+const TASKS: u32 = 1_000;
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a run is still there.
@@ -54,7 +57,7 @@ pub(super) async fn remove(engine: &Inner, record: &RunRecord) -> Result<(), Err
     runtime::abort_point("orchestrator.delete.forgotten");
     let mut gone: Vec<ArtifactId> = Vec::new();
     if !record.keep_artifacts {
-        let own: Vec<Artifact> = engine
+        let own: Vec<Place> = engine
             .db
             .read(move |conn| Box::pin(async move { artifacts::used_by_only(conn, run).await }))
             .await?;
@@ -99,20 +102,24 @@ pub(super) async fn stop_open_attempts(
     run: RunId,
     reason: &str,
 ) -> Result<(), Error> {
-    let records = engine
-        .db
-        .read(move |conn| Box::pin(async move { tasks::of_run(conn, run).await }))
-        .await?;
-    for task in records
-        .into_iter()
-        .filter_map(|record| Task::from_record(record).ok())
-    {
-        let Some(attempt) = task.open_attempt() else {
-            continue;
-        };
-        stop(engine, attempt.workload_id.to_string(), reason).await?;
+    let mut after = TaskId(0);
+    loop {
+        let read = engine
+            .db
+            .read(move |conn| Box::pin(async move { tasks::page(conn, run, after, TASKS).await }));
+        let (records, more) = read.await?;
+        for record in records {
+            after = record.id;
+            let task = Task::from_record(record).ok();
+            let attempt = task.as_ref().and_then(Task::open_attempt);
+            if let Some(attempt) = attempt {
+                stop(engine, attempt.workload_id.to_string(), reason).await?;
+            }
+        }
+        if !more {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// Asks the runner to end a program.
@@ -131,7 +138,7 @@ pub(super) async fn stop(engine: &Inner, id: String, reason: &str) -> Result<(),
 
 /// Removes what other runs left for this one when they went, and returns which artifacts these were.
 async fn remove_left_behind(engine: &Inner, run: RunId) -> Result<Vec<ArtifactId>, Error> {
-    let left: Vec<Artifact> = engine
+    let left: Vec<Place> = engine
         .db
         .read(move |conn| Box::pin(async move { artifacts::left_behind(conn, run).await }))
         .await?;
@@ -168,7 +175,7 @@ async fn remove_left_behind(engine: &Inner, run: RunId) -> Result<Vec<ArtifactId
 ///
 /// Only that directory was written by the run: an importer may name any place, and another run may have imported
 /// something from here, or been told to write here.
-async fn remove_content(engine: &Inner, record: &RunRecord, own: &[Artifact]) -> Result<(), Error> {
+async fn remove_content(engine: &Inner, record: &RunRecord, own: &[Place]) -> Result<(), Error> {
     let run = record.run.id;
     let base = run_base(&record.run);
     if !engine.objects.contains(&base) {

@@ -12,6 +12,7 @@ mod pipelines;
 mod private;
 mod recurring;
 mod runs;
+mod sizes;
 mod support;
 mod v1;
 mod watched_lists;

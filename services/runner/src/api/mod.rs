@@ -39,7 +39,7 @@ impl Api {
     /// Runs a mutation to its end, whatever becomes of the caller, and answers.
     async fn mutate<T, F, W>(&self, work: W) -> Result<Response<T>, Status>
     where
-        T: Send + 'static,
+        T: prost::Message + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
         W: FnOnce(Runner) -> F,
     {

@@ -33,16 +33,14 @@ impl ArtifactService for Flumina {
             .unwrap_or(i64::MAX);
         let kind = request.r#type;
         let read = self.app.db().read(move |conn| {
-            Box::pin(async move {
-                artifacts::page(conn, run, &kind, ArtifactId(before), size + 1).await
-            })
+            Box::pin(
+                async move { artifacts::page(conn, run, &kind, ArtifactId(before), size).await },
+            )
         });
         let answer = read
             .await
             .map_err(Error::from)
-            .map(|mut found: Vec<Artifact>| {
-                let more = found.len() > size as usize;
-                found.truncate(size as usize);
+            .map(|(found, more): (Vec<Artifact>, bool)| {
                 let next = found
                     .last()
                     .filter(|_| more)

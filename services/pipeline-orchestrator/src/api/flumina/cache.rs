@@ -31,11 +31,9 @@ impl CacheService for Flumina {
         let before = TaskId(before.unwrap_or(i64::MAX));
         let pipeline = request.pipeline_name;
         let read = self.app.db().read(move |conn| {
-            Box::pin(async move { cache::page(conn, &pipeline, run, before, size + 1).await })
+            Box::pin(async move { cache::page(conn, &pipeline, run, before, size).await })
         });
-        let answer = read.await.map_err(Error::from).map(|mut found| {
-            let more = found.len() > size as usize;
-            found.truncate(size as usize);
+        let answer = read.await.map_err(Error::from).map(|(found, more)| {
             let last = found.last().filter(|_| more);
             let next = last.map(|last| aip::page::encode(&query, &[&last.id.to_string()]));
             own::ListCacheEntriesResponse {

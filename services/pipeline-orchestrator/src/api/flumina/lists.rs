@@ -125,9 +125,7 @@ impl List {
         before: Option<(i64, String)>,
     ) -> Result<(Vec<own::RunSummary>, String), Error> {
         let conditions = self.conditions.clone();
-        let mut found = app.find_runs(conditions, before, self.size + 1).await?;
-        let more = found.len() > self.size as usize;
-        found.truncate(self.size as usize);
+        let (found, more) = app.find_runs(conditions, before, self.size).await?;
         let next = found.last().filter(|_| more).map(|last| {
             let run = &last.record.run;
             let at = run.created_at.as_micros().to_string();

@@ -68,12 +68,10 @@ impl RunService for Flumina {
         let read = self.app.db().read(move |conn| {
             Box::pin(async move {
                 visible(conn, id).await?;
-                Ok::<_, Error>(tasks::page(conn, id, TaskId(after), size + 1).await?)
+                Ok::<_, Error>(tasks::page(conn, id, TaskId(after), size).await?)
             })
         });
-        let answer = read.await.and_then(|mut records| {
-            let more = records.len() > size as usize;
-            records.truncate(size as usize);
+        let answer = read.await.and_then(|(records, more)| {
             let next = records
                 .last()
                 .filter(|_| more)

@@ -103,9 +103,7 @@ impl Flumina {
             },
             Some(_) => return Err(page(aip::page::Error::Foreign)),
         };
-        let mut found = self.app.list_backfills(id, before, size + 1).await?;
-        let more = found.len() > size as usize;
-        found.truncate(size as usize);
+        let (found, more) = self.app.list_backfills(id, before, size).await?;
         let next = found.last().filter(|_| more).map(|last| {
             let at = last.created_at.as_micros().to_string();
             aip::page::encode(&query, &[&at, &last.id.to_string()])

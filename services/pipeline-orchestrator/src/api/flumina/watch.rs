@@ -14,7 +14,7 @@ use tonic::Status;
 use super::runs::{parse, visible};
 use super::{render, status};
 use crate::domain::{RunRecord, Task, TaskKind};
-use crate::error::Error;
+use crate::error::{Error, SERVICE};
 use crate::store::tasks;
 use crate::work::News;
 
@@ -64,6 +64,8 @@ pub(super) fn stream(
             watch.done = true;
         }
         let item = next.map_err(|error| status(&error)).transpose()?;
+        let item = item.and_then(|message| aip::sized(SERVICE, message));
+        watch.done |= item.is_err();
         Some((item, watch))
     })
 }
@@ -77,12 +79,12 @@ impl Watch {
             }
             // Seen before reading, so that a change during the read is not missed.
             self.changes.mark_unchanged();
-            let (record, changed) = match self.read().await {
+            let (record, changed, more) = match self.read().await {
                 // The run was deleted while somebody looked at it: that is the end, not an error.
                 Err(Error::NotFound { .. }) if self.sent.is_some() => return Ok(None),
                 other => other?,
             };
-            self.caught_up = changed.len() < PART as usize;
+            self.caught_up = !more;
             self.done = record.run.status.ended() && self.caught_up;
             if changed.is_empty() && self.sent == Some(record.run.version) {
                 if self.done {
@@ -108,7 +110,7 @@ impl Watch {
         true
     }
 
-    async fn read(&self) -> Result<(RunRecord, Vec<Task>), Error> {
+    async fn read(&self) -> Result<(RunRecord, Vec<Task>, bool), Error> {
         let (run, after) = (self.run, self.after);
         let read = self.db.read(move |conn| {
             Box::pin(async move {
@@ -116,9 +118,9 @@ impl Watch {
                 Ok::<_, Error>((record, tasks::changed(conn, run, after, PART).await?))
             })
         });
-        let (record, records) = read.await?;
+        let (record, (records, more)) = read.await?;
         let tasks: Result<Vec<Task>, Error> = records.into_iter().map(parse).collect();
-        Ok((record, tasks?))
+        Ok((record, tasks?, more))
     }
 
     fn message(&mut self, record: &RunRecord, changed: &[Task]) -> own::WatchRunResponse {

@@ -18,7 +18,7 @@ use tonic::Status;
 use super::lists::{List, summary};
 use super::status;
 use crate::app::App;
-use crate::error::Error;
+use crate::error::{Error, SERVICE};
 use crate::work::{Relisted, RunEngine};
 
 /// Changes that come within this time are told together.
@@ -72,6 +72,8 @@ pub(super) fn stream(
         let next = watch.next().await;
         watch.done = next.is_err();
         let item = next.map_err(|error| status(&error)).transpose()?;
+        let item = item.and_then(|message| aip::sized(SERVICE, message));
+        watch.done |= item.is_err();
         Some((item, watch))
     })
 }
@@ -80,7 +82,8 @@ impl Watch {
     /// The next message; none when the service ends.
     async fn next(&mut self) -> Result<Option<own::WatchRunsResponse>, Error> {
         loop {
-            if !self.whole && !self.wait().await {
+            // Those that did not fit into the last message are told at once.
+            if !self.whole && self.changed.is_empty() && !self.wait().await {
                 return Ok(None);
             }
             let message = match self.whole {
@@ -143,8 +146,12 @@ impl Watch {
         let changed = std::mem::take(&mut self.changed);
         let ids = changed.iter().copied().collect();
         let conditions = self.list.conditions.clone();
-        let found = self.app.find_among(conditions, ids).await?;
+        let (found, left) = self.app.find_among(conditions, ids).await?;
         let mut gone = changed;
+        for run in &left {
+            gone.remove(run);
+        }
+        self.changed.extend(left);
         for listed in &found {
             gone.remove(&listed.record.run.id);
             self.told_gone.remove(&listed.record.run.id);

@@ -45,8 +45,8 @@ impl Api {
     }
 
     async fn with_version(&self, pipeline: Pipeline) -> Result<v1::Pipeline, Error> {
-        let latest = self.app.latest_versions(vec![pipeline.id]).await?;
-        Ok(render::pipeline(&pipeline, latest.get(&pipeline.id)))
+        let latest = self.app.latest_version(pipeline.id).await?;
+        Ok(render::pipeline(&pipeline, latest.as_ref()))
     }
 
     async fn list(
@@ -59,12 +59,8 @@ impl Api {
             sort_by: &request.sort_by,
             filter: &request.filter,
         };
-        let page = self
-            .app
-            .list_pipelines(asked.query(&PIPELINE_FIELDS, "")?)
-            .await?;
-        let ids = page.items.iter().map(|pipeline| pipeline.id).collect();
-        let latest = self.app.latest_versions(ids).await?;
+        let query = asked.query(&PIPELINE_FIELDS, "")?;
+        let (page, latest) = self.app.list_pipelines_with_latest(query).await?;
         let pipelines = page
             .items
             .iter()
@@ -86,8 +82,7 @@ impl Api {
     async fn template(&self, text: &str) -> Result<v1::GetTemplateResponse, Error> {
         let id: PipelineId = id(PIPELINE, "id", text)?;
         let pipeline = self.app.get_pipeline(id).await?;
-        let mut latest = self.app.latest_versions(vec![pipeline.id]).await?;
-        let latest = latest.remove(&id);
+        let latest = self.app.latest_version(pipeline.id).await?;
         latest
             .map(|version| v1::GetTemplateResponse {
                 template: version.spec.body,
@@ -142,8 +137,7 @@ impl Api {
         let pipeline: PipelineId = id(PIPELINE, "pipeline_id", &request.pipeline_id)?;
         let version: PipelineVersionId = id(VERSION, "version_id", &request.version_id)?;
         let version = self.app.get_version(pipeline, version).await?;
-        let latest = self.app.latest_versions(vec![pipeline]).await?;
-        match latest.get(&pipeline) {
+        match self.app.latest_version(pipeline).await? {
             Some(latest) if latest.id == version.id => Ok(()),
             _ => Err(Error::Precondition {
                 reason: "NOT_NEWEST_VERSION",

@@ -197,8 +197,8 @@ async fn entries_are_listed_newest_first_and_purged_when_expired() {
                     cache::page(conn, pipeline, Some(run), TaskId(before), limit).await
                 })
             });
-            let found: Result<Vec<CacheEntry>, sql::Error> = read.await;
-            found.unwrap().iter().map(|entry| entry.id.0).collect()
+            let found: Result<(Vec<CacheEntry>, bool), sql::Error> = read.await;
+            found.unwrap().0.iter().map(|entry| entry.id.0).collect()
         };
         assert_eq!(page("", i64::MAX, 3).await, [4, 3, 2]);
         assert_eq!(page("p", 2, 3).await, [1]);

@@ -15,8 +15,8 @@ async fn found(db: &Db, filter: &str) -> Vec<RunRecord> {
     let read = db.read(move |conn| {
         Box::pin(async move { facts::list(conn, &conditions, None, PAGE).await })
     });
-    let runs: Result<Vec<RunRecord>, Error> = read.await;
-    runs.unwrap()
+    let runs: Result<(Vec<RunRecord>, bool), Error> = read.await;
+    runs.unwrap().0
 }
 
 /// Ten thousand runs of ten teams; every hundredth has a metric above 0.9.

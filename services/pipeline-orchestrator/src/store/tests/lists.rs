@@ -7,20 +7,23 @@ use ids::{ExperimentId, RunId};
 use serde_json::json;
 use sql::{Db, Error};
 
-use super::super::{experiments, lists, pipelines, runs};
+use super::super::{experiments, lists, pipelines, runs, schedules};
 use super::schema::chain;
 use super::{both, insert, micros, page, pipeline, run, write};
+use crate::domain::schedule::SCHEDULE_FIELDS;
 use crate::domain::{
     Asked, EXPERIMENT_FIELDS, Field, FieldKind, Fields, PIPELINE_FIELDS, Query, RUN_FIELDS,
     RunRecord, StorageState, VERSION_FIELDS,
 };
 
-fn all_lists() -> [(&'static Fields, lists::Select); 4] {
+fn all_lists() -> [(&'static Fields, lists::Select); 6] {
     [
         (&EXPERIMENT_FIELDS, experiments::LIST),
         (&RUN_FIELDS, runs::LIST),
         (&PIPELINE_FIELDS, pipelines::LIST),
+        (&PIPELINE_FIELDS, pipelines::LIST_WITH_LATEST),
         (&VERSION_FIELDS, pipelines::LIST_VERSIONS),
+        (&SCHEDULE_FIELDS, schedules::LIST),
     ]
 }
 
@@ -115,6 +118,7 @@ async fn ask(db: &Db, fields: &'static Fields, select: lists::Select, sort: &str
         let statements = [
             lists::count_statement(select, parent.clone(), &query),
             lists::page_statement(select, parent.clone(), &query),
+            lists::items_statement(select, fields.key, &["id".to_owned()]),
         ];
         for (statement, args) in statements {
             let shown = format!("{statement:?}");

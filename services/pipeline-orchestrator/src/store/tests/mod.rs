@@ -5,6 +5,7 @@ mod facts;
 mod lists;
 mod schedules;
 mod schema;
+mod sizes;
 
 use std::collections::BTreeMap;
 

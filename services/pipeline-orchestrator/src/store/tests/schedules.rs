@@ -175,7 +175,7 @@ async fn runs_of_a_schedule_are_counted_apart_from_those_of_its_backfills() {
                 Ok::<_, Error>((active, of, schedules::count_backfills(conn, id).await?))
             })
         });
-        let expected = (vec![backfill.clone()], vec![backfill.clone()], 1);
+        let expected = (vec![backfill.clone()], (vec![backfill.clone()], false), 1);
         assert_eq!(read.await.unwrap(), expected);
         // The schedule goes with its backfills; the runs and what they execute stay.
         let rest = write(db, move |conn| {
