@@ -12,13 +12,28 @@ use super::model::{Cancel, Task};
 use super::state::RunState;
 use super::status::{AttemptStatus, RunStatus, TaskAction, TaskStatus};
 
+/// What exit tasks of a run that took too long have at least; else they have as long as the run had.
+const LEAST_FOR_EXITS: Duration = Duration::from_secs(3_600);
+
 impl RunState {
     /// When [`super::Event::Timer`] is wanted next; none for never. It depends on stored facts alone.
     pub fn wake_at(&self) -> Option<Timestamp> {
-        let deadline = self.run.body.deadline;
-        let deadline = deadline.filter(|_| self.run.status == RunStatus::Running);
+        let deadline = match self.run.status {
+            RunStatus::Running => self.run.body.deadline,
+            RunStatus::Canceling => self.exit_deadline(),
+            RunStatus::Pending | RunStatus::Succeeded | RunStatus::Failed | RunStatus::Canceled => {
+                None
+            }
+        };
         let retry = self.waits.first().map(|(at, _)| *at);
         deadline.into_iter().chain(retry).min()
+    }
+
+    /// When the exit tasks of a run that took too long are stopped too: nobody may be there to ask for that.
+    fn exit_deadline(&self) -> Option<Timestamp> {
+        let cancel = self.run.body.cancel.as_ref();
+        let cancel = cancel.filter(|cancel| cancel.overdue && !cancel.exit_tasks)?;
+        Some(cancel.at.plus(self.plan.deadline()?.max(LEAST_FOR_EXITS)))
     }
 
     /// Why the run is being stopped: in `UPPER_SNAKE_CASE`, and for people.
@@ -59,6 +74,15 @@ impl Engine<'_> {
                 at: self.now,
                 overdue: true,
                 exit_tasks: false,
+            })?;
+        }
+        let exits_due = self.state.exit_deadline().is_some_and(|at| at <= self.now);
+        if exits_due && self.state.run.status == RunStatus::Canceling {
+            self.stop_run(Cancel {
+                reason: "its exit tasks took too long".to_owned(),
+                at: self.now,
+                overdue: true,
+                exit_tasks: true,
             })?;
         }
         while let Some((at, id)) = self.state.waits.first().copied() {

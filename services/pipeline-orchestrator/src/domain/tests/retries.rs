@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clock::Timestamp;
 use serde_json::json;
 
 use super::build::*;
@@ -168,8 +169,8 @@ fn a_run_that_takes_too_long_is_stopped_and_fails_by_name() {
     assert!(matches!(&outcome.effects[..], [Effect::Stop { .. }]));
     assert_eq!(bench.state.run.status, RunStatus::Canceling);
     assert_eq!(bench.restart(), outcome.effects);
-    assert_eq!(bench.state.wake_at(), None);
     bench.end("a", WorkloadState::Stopped(None));
+    assert_eq!(bench.state.wake_at(), None);
     assert_eq!(
         bench.statuses(),
         ["run FAILED", "root CANCELED", "a CANCELED", "b CANCELED"]
@@ -181,6 +182,43 @@ fn a_run_that_takes_too_long_is_stopped_and_fails_by_name() {
         "stopped: the run took longer than its limit of 60 s"
     );
     assert_eq!(bench.get("a").body.reason, "DEADLINE_EXCEEDED");
+}
+
+/// They have as long as the run had, and at least an hour; nobody may be there to stop them.
+#[test]
+fn exit_tasks_after_the_limit_of_a_run_have_a_limit_too() {
+    for (limit, granted) in [(60, 3_600), (7_200, 7_200)] {
+        let work = task("work", "program", &[]);
+        let mut exit = task("exit", "program", &["work"]);
+        exit.trigger.strategy = pipeline_spec::plan::Strategy::AllCompleted;
+        let root = component(pipeline_spec::plan::Body::Dag(dag(vec![work, exit])));
+        let plan = limited(plan(root, vec![("program", program())]), limit);
+        let mut bench = Bench::started(plan, json!({}));
+        bench.wake();
+        let stopped = Timestamp::from_micros(bench.now);
+        bench.end("work", WorkloadState::Stopped(None));
+        let begun = update(&bench.workload("exit"), 1, WorkloadState::Running);
+        bench.step(begun);
+        bench.restart();
+        let at = stopped.plus(std::time::Duration::from_secs(granted));
+        assert_eq!(bench.state.wake_at(), Some(at));
+        assert_eq!(bench.step(Event::Timer), Outcome::default());
+        let outcome = bench.wake();
+        assert!(matches!(&outcome.effects[..], [Effect::Stop { .. }]));
+        assert_eq!(bench.state.wake_at(), None);
+        assert_eq!(bench.step(Event::Timer), Outcome::default());
+        bench.end("exit", WorkloadState::Stopped(None));
+        assert_eq!(
+            bench.statuses(),
+            [
+                "run FAILED",
+                "root CANCELED",
+                "work CANCELED",
+                "exit CANCELED"
+            ]
+        );
+        assert_eq!(bench.get("exit").body.reason, "DEADLINE_EXCEEDED");
+    }
 }
 
 #[test]
