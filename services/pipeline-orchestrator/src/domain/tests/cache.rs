@@ -430,3 +430,44 @@ fn a_retried_task_leads_again_and_its_row_is_written_again() {
 fn open_attempt(bench: &Bench, path: &str) -> bool {
     bench.get(path).open_attempt().is_some()
 }
+
+/// What an Argo workflow calls at its end is told that the entry point succeeded, also when the cache had its outputs.
+#[test]
+fn a_workflow_whose_entry_point_was_cached_has_succeeded() {
+    let label = json!({"labels": {"pipelines.kubeflow.org/enable_caching": "true"}});
+    let program = json!({"image": "alpine", "command": ["echo"]});
+    let say = json!({"image": "alpine", "command": ["echo"], "args": ["{{workflow.status}}"]});
+    let step = json!({"name": "step", "metadata": label, "container": program});
+    let call = json!({"name": "call", "template": "step"});
+    let group = json!({"name": "group", "dag": {"tasks": [call]}});
+    for (entry, cached) in [("step", "step"), ("group", "group/call")] {
+        let workflow = json!({
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "Workflow",
+            "metadata": {"generateName": "w-"},
+            "spec": {
+                "entrypoint": entry,
+                "onExit": "bye",
+                "templates": [step, group, {"name": "bye", "container": say}],
+            },
+        });
+        let plan = pipeline_spec::Source::from_value(workflow).unwrap().plan();
+        let mut bench = Bench::started(plan.unwrap(), json!({}));
+        let found = CacheAnswer::Hit(Box::new(CacheHit {
+            run: RunId::derived("earlier"),
+            task: TaskId(900),
+            path: "step".into(),
+            parameters: Default::default(),
+            artifacts: BTreeMap::new(),
+        }));
+        answer(&mut bench, cached, found);
+        assert_eq!(bench.get(cached).status, TaskStatus::Cached);
+        let exit = bench.get("bye");
+        let inputs = &exit.body.inputs;
+        let told = inputs.parameters.values().chain(inputs.channels.values());
+        let told: Vec<&Value> = told.collect();
+        assert_eq!(told, [&json!("Succeeded")], "{entry}");
+        bench.succeed("bye");
+        assert_eq!(bench.state.run.status, RunStatus::Succeeded);
+    }
+}
