@@ -5,6 +5,7 @@ mod clones;
 mod details;
 mod experiments;
 mod lists;
+pub(crate) mod loaded;
 mod metrics;
 mod pipelines;
 mod plans;

@@ -345,6 +345,7 @@ impl App {
     /// Lets a run that ended without success go on: what succeeded stays, the rest is executed again.
     pub async fn retry_run(&self, call: Call<()>, id: RunId) -> Result<Reply<()>, Error> {
         let now = self.parts().clock.now();
+        self.check_given_up(id, now).await?;
         let retry = self.mutate_run(call, id, move |conn| {
             Box::pin(async move {
                 let record = runs::visible(conn, id).await?;

@@ -89,8 +89,8 @@ pub use filter::{Compare, Filter, FilterError, Key, Predicate, Test};
 pub use launch::{LaunchSpec, OutputSpec, Settings, launch_spec, run_base};
 pub use metric::{RunMetric, metrics_of};
 pub use model::{
-    Artifact, Attempt, Cancel, Entered, Inputs, LOST_BUDGET, Outputs, Run, RunBody, Task, TaskBody,
-    TaskRecord, Usage,
+    Artifact, Attempt, Cancel, Entered, GIVEN_UP, Inputs, LOST_BUDGET, Outputs, Run, RunBody, Task,
+    TaskBody, TaskRecord, Usage,
 };
 pub use page::{Asked, Query, QueryError, Sort, SortValue, Start};
 pub use records::{

@@ -76,6 +76,9 @@ pub struct RunBody {
     pub deadline: Option<Timestamp>,
 }
 
+/// The reason of a run that failed since the engine cannot go on with what is stored of it.
+pub const GIVEN_UP: &str = "STORED_RUN_UNREADABLE";
+
 /// A request to stop a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancel {

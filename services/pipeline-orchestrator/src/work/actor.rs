@@ -19,11 +19,12 @@ use super::calls::{self, Answer};
 use super::engine::Inner;
 use super::giving_up::{self, Streak};
 use super::{cache, cleanup, launch};
+use crate::app::loaded;
 use crate::domain::{
-    Artifact, Cancel, Changes, Effect, Event, RunRecord, RunState, RunStatus, StepError, Task,
+    Artifact, Cancel, Changes, Effect, Event, RunRecord, RunState, RunStatus, StepError,
     TaskRecord, TaskStatus, WorkloadUpdate, launch_spec, step,
 };
-use crate::store::{artifacts, runs, sequences, specs, tasks};
+use crate::store::{artifacts, runs, sequences, tasks};
 
 /// Events of one transaction at most.
 const BATCH: usize = 512;
@@ -62,6 +63,16 @@ pub(super) enum Failure {
     Fenced,
     #[error("another run wrote the same entry of the cache")]
     Raced,
+}
+
+impl From<loaded::Unreadable> for Failure {
+    fn from(error: loaded::Unreadable) -> Self {
+        match error {
+            loaded::Unreadable::Sql(error) => Self::Sql(error),
+            loaded::Unreadable::Step(error) => Self::Step(error),
+            loaded::Unreadable::Corrupt(text) => Self::Corrupt(text),
+        }
+    }
 }
 
 impl Failure {
@@ -191,29 +202,7 @@ struct Actor<'e> {
 
 impl<'e> Actor<'e> {
     async fn load(engine: &'e Arc<Inner>, record: RunRecord) -> Result<Self, Failure> {
-        let run = record.run.id;
-        let hash = record.spec_hash.clone();
-        let (spec, tasks, artifacts) = engine
-            .db
-            .read(move |conn| {
-                Box::pin(async move {
-                    let spec = specs::get(conn, &hash).await?;
-                    let tasks = tasks::of_run(conn, run).await?;
-                    Ok::<_, sql::Error>((spec, tasks, artifacts::used_by(conn, run).await?))
-                })
-            })
-            .await?;
-        let corrupt = |text: String| Failure::Corrupt(text);
-        let spec = spec.ok_or_else(|| corrupt("its specification is missing".to_owned()))?;
-        let spec = serde_json::from_str(&spec).map_err(|error| corrupt(error.to_string()))?;
-        let source =
-            pipeline_spec::Source::from_value(spec).map_err(|error| corrupt(error.to_string()))?;
-        let plan = source
-            .plan()
-            .map_err(|faults| corrupt(format!("{} faults in its specification", faults.len())))?;
-        let tasks: Result<Vec<Task>, _> = tasks.into_iter().map(Task::from_record).collect();
-        let tasks = tasks.map_err(|error| corrupt(error.to_string()))?;
-        let state = RunState::load(record.run, Arc::new(plan), tasks, artifacts)?;
+        let state = loaded::state(&engine.db, record).await?;
         Ok(Self {
             engine,
             state,

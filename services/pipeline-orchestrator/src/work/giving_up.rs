@@ -10,7 +10,7 @@ use ids::RunId;
 use super::actor::{self, Failure};
 use super::engine::Inner;
 use super::{cleanup, launch};
-use crate::domain::{Entered, RunStatus};
+use crate::domain::{Entered, GIVEN_UP, RunStatus};
 use crate::store::{cache, runs, sequences};
 
 /// How often in a row a lasting failure is met before the run is given up.
@@ -74,7 +74,7 @@ pub(super) async fn end(engine: &Inner, run: RunId, error: &str) -> Result<(), F
     ended.status = RunStatus::Failed;
     ended.finished_at = Some(now);
     ended.version += 1;
-    ended.body.reason = "STORED_RUN_UNREADABLE".to_owned();
+    ended.body.reason = GIVEN_UP.to_owned();
     ended.body.message = format!("{reason}: {error}");
     ended.body.history.push(Entered {
         status: RunStatus::Failed,

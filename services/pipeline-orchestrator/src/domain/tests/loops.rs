@@ -405,3 +405,43 @@ fn what_iterations_receive_together_is_bounded() {
         "{message}"
     );
 }
+
+/// A retry asks again for what was too much, and says the same when it still is.
+#[test]
+fn a_run_that_held_too_much_is_retried_as_a_whole() {
+    let mut bench = Bench::new(with_large_values(), json!({}));
+    bench.state.input_limit = 9_000;
+    bench.step(Event::Start);
+    let end_all = |bench: &mut Bench| {
+        let open = |task: &&Task| task.open_attempt().is_some();
+        let open: Vec<String> = bench
+            .state
+            .tasks()
+            .filter(open)
+            .map(|task| task.path.clone())
+            .collect();
+        open.iter().for_each(|path| drop(bench.succeed(path)));
+        open.len()
+    };
+    end_all(&mut bench);
+    assert_eq!(bench.state.run.status, RunStatus::Failed);
+    let said = bench.state.run.body.message.clone();
+    assert!(said.contains("pass large values as artifacts"), "{said}");
+
+    // The limit is as narrow as before.
+    let mut run = bench.state.run.clone();
+    run.retry(clock::Timestamp::from_micros(bench.now)).unwrap();
+    bench.rows.store_run(&run);
+    bench.state = bench.rows.load();
+    bench.state.input_limit = 9_000;
+    bench.step(Event::Start);
+    end_all(&mut bench);
+    assert_eq!(bench.state.run.status, RunStatus::Failed);
+    assert_eq!(bench.state.run.body.message, said);
+
+    // There is room for everything.
+    bench.retry();
+    assert!(end_all(&mut bench) > 0);
+    assert_eq!(bench.state.run.status, RunStatus::Succeeded);
+    assert_eq!(bench.rows.load().input_bytes, bench.state.input_bytes);
+}
