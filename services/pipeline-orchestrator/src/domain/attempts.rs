@@ -10,6 +10,10 @@ use super::platform;
 use super::state::parse_workload_id;
 use super::status::{Advance, AttemptStatus, TaskAction, TaskKind, TaskStatus};
 
+/// The reason of a program that the runner does not take yet.
+const NOT_TAKEN: &str = "LAUNCH_WAITS";
+/// Characters of what the runner says about that.
+const MAX_CAUSE: usize = 1_000;
 /// The reason of a program that waits for others of its run to end.
 pub(super) const HELD: &str = "PARALLELISM";
 
@@ -151,7 +155,12 @@ impl Engine<'_> {
             next.started_at = Some(self.now);
         }
         let started_at = next.started_at;
-        if let Some(last) = self.task_mut(id)?.body.attempts.last_mut() {
+        let body = &mut self.task_mut(id)?.body;
+        if body.reason == NOT_TAKEN {
+            body.reason.clear();
+            body.message.clear();
+        }
+        if let Some(last) = body.attempts.last_mut() {
             *last = next;
         }
         if let Some(at) = started_at {
@@ -270,6 +279,34 @@ impl Engine<'_> {
         }
         self.task_mut(id)?.body.outputs = outputs;
         self.act(id, TaskAction::Succeed)
+    }
+
+    /// The runner does not take an attempt yet: the task says so until it does.
+    pub(super) fn launch_delayed(
+        &mut self,
+        workload: &WorkloadId,
+        cause: &str,
+    ) -> Result<(), StepError> {
+        let Some(task) = self.open_task(workload) else {
+            return Ok(());
+        };
+        let committed = |attempt: &Attempt| attempt.status == AttemptStatus::Committed;
+        if task.status != TaskStatus::Ready || !task.open_attempt().is_some_and(committed) {
+            return Ok(());
+        }
+        let cause: String = cause.chars().take(MAX_CAUSE).collect();
+        let message = format!("the runner does not take it yet and is asked again: {cause}");
+        let id = task.id;
+        if task.body.reason == NOT_TAKEN && task.body.message == message {
+            return Ok(());
+        }
+        let body = &mut self.task_mut(id)?.body;
+        if let Some(attempt) = body.attempts.last_mut() {
+            NOT_TAKEN.clone_into(&mut attempt.reason);
+            attempt.message.clone_from(&message);
+        }
+        (body.reason, body.message) = (NOT_TAKEN.to_owned(), message);
+        Ok(())
     }
 
     /// The runner will never run an attempt.

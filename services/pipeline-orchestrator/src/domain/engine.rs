@@ -44,6 +44,9 @@ pub fn step(
         } => {
             engine.launch_refused(&workload_id, reason, message)?;
         }
+        Event::LaunchDelayed { workload_id, cause } => {
+            engine.launch_delayed(&workload_id, &cause)?;
+        }
         Event::ArtifactLookedUp { task, found } => {
             engine.artifact_looked_up(task, found.map(|artifact| *artifact))?;
         }

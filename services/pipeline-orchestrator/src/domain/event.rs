@@ -25,6 +25,13 @@ pub enum Event {
         /// One sentence for people.
         message: String,
     },
+    /// The runner does not take a workload yet; it is asked again.
+    LaunchDelayed {
+        /// The workload.
+        workload_id: WorkloadId,
+        /// What the runner says.
+        cause: String,
+    },
     /// The answer to [`Effect::FindArtifact`].
     ArtifactLookedUp {
         /// The importer that asked.

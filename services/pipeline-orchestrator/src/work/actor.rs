@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::alarm::Alarm;
 use super::cache::Round;
-use super::calls::{self, Answer};
+use super::calls::{self, Answer, Refusals};
 use super::engine::Inner;
 use super::giving_up::{self, Streak};
 use super::{cache, cleanup, launch};
@@ -198,6 +198,7 @@ struct Actor<'e> {
     alarm: Alarm,
     /// How often calls failed in a row, for the pause.
     failures: u32,
+    refusals: Refusals,
 }
 
 impl<'e> Actor<'e> {
@@ -210,6 +211,7 @@ impl<'e> Actor<'e> {
             waiting: VecDeque::new(),
             alarm: Alarm::default(),
             failures: 0,
+            refusals: Refusals::default(),
         })
     }
 
@@ -287,6 +289,7 @@ impl<'e> Actor<'e> {
         match answer {
             Answer::Event(event) => {
                 self.failures = 0;
+                self.refusals.forget(&event);
                 match *event {
                     Event::Workload(update) => batch.push(Message::Update(Box::new(update))),
                     other => self.apply(vec![other]).await?,
@@ -300,6 +303,9 @@ impl<'e> Actor<'e> {
                     tracing::warn!(%run, cause, "the runner refuses calls; they are tried again");
                 }
                 if self.still_wanted(&effect) {
+                    if let Some(delayed) = self.refusals.note(&effect, &cause) {
+                        self.apply(vec![delayed]).await?;
+                    }
                     self.waiting.push_back(effect);
                 }
             }
@@ -506,6 +512,7 @@ fn reported_artifacts(event: &Event) -> usize {
         Event::Start
         | Event::Timer
         | Event::LaunchRefused { .. }
+        | Event::LaunchDelayed { .. }
         | Event::CacheLookedUp { .. }
         | Event::Terminate { .. } => 0,
     }

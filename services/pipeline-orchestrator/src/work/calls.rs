@@ -1,5 +1,6 @@
 //! Calls to the runner and look-ups that follow from a step, and what their answers mean.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,35 @@ pub(super) enum Answer {
 impl Answer {
     fn again(effect: Effect, status: &Status) -> Self {
         Self::Again(effect, format!("{:?}: {}", status.code(), status.message()))
+    }
+}
+
+/// How often launches were not taken in a row.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(HashMap<WorkloadId, u32>);
+
+impl Refusals {
+    /// Notes that a launch was not taken, and says what the task is to be told: at the third time, since a runner that
+    /// starts again is soon there, and then about once a minute.
+    pub(super) fn note(&mut self, effect: &Effect, cause: &str) -> Option<Event> {
+        let Effect::Launch { workload_id, .. } = effect else {
+            return None;
+        };
+        let count = self.0.entry(workload_id.clone()).or_default();
+        *count = count.saturating_add(1);
+        (*count == 3 || count.is_multiple_of(12)).then(|| Event::LaunchDelayed {
+            workload_id: workload_id.clone(),
+            cause: cause.to_owned(),
+        })
+    }
+
+    /// Forgets them, since the runner answered.
+    pub(super) fn forget(&mut self, event: &Event) {
+        match event {
+            Event::Workload(update) => drop(self.0.remove(&update.workload_id)),
+            Event::LaunchRefused { workload_id, .. } => drop(self.0.remove(workload_id)),
+            _ => {}
+        }
     }
 }
 
@@ -177,5 +207,35 @@ async fn find_call(engine: &Inner, effect: Effect, pause: Duration) -> Answer {
             found: None,
         })),
         Err(error) => Answer::Again(effect, aip::chain(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ids::TaskId;
+
+    use super::*;
+
+    #[test]
+    fn a_task_is_told_at_the_third_refusal_and_then_seldom() {
+        let workload_id: WorkloadId = "w".parse().unwrap();
+        let launch = Effect::Launch {
+            task: TaskId(1),
+            attempt: 1,
+            workload_id: workload_id.clone(),
+        };
+        let mut refusals = Refusals::default();
+        let told = |refusals: &mut Refusals| -> Vec<u32> {
+            let all = 1..=24;
+            all.filter(|_| refusals.note(&launch, "full").is_some())
+                .collect()
+        };
+        assert_eq!(told(&mut refusals), [3, 12, 24]);
+        refusals.forget(&Event::LaunchRefused {
+            workload_id,
+            reason: String::new(),
+            message: String::new(),
+        });
+        assert_eq!(told(&mut refusals), [3, 12, 24]);
     }
 }

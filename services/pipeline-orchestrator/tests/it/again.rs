@@ -150,3 +150,32 @@ async fn a_clone_has_the_parameters_of_its_original_but_those_that_differ() {
         }
     }
 }
+
+/// There is no runner here, so none takes the program.
+#[tokio::test]
+async fn a_task_that_no_runner_takes_says_why() {
+    for server in servers().await {
+        let given = json!({"rows": 1});
+        let run = server.run(inline("r", &program(), &given)).await.unwrap();
+        let probe = async || {
+            let request = own::ListTasksRequest {
+                run_id: run.run_id.clone(),
+                ..Default::default()
+            };
+            let tasks = details(&server).list_tasks(request).await.unwrap();
+            let tasks = tasks.into_inner().tasks;
+            let echo = tasks.into_iter().find(|task| task.name == "echo");
+            match echo {
+                Some(task) if task.reason == "LAUNCH_WAITS" => Ok(task),
+                other => Err(other),
+            }
+        };
+        let limit = std::time::Duration::from_secs(20);
+        let task = testkit::eventually("the reason", limit, probe).await;
+        assert_eq!(task.state(), own::State::Pending);
+        let message = &task.message;
+        assert!(message.contains("does not take it yet"), "{message}");
+        assert!(message.contains("Unavailable"), "{message}");
+        assert_eq!(task.attempts[0].message, *message);
+    }
+}

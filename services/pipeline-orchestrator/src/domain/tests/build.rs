@@ -223,7 +223,7 @@ pub(super) struct Bench {
     pub(super) rows: super::rows::Rows,
     pub(super) effects: Vec<Effect>,
     next_id: i64,
-    now: i64,
+    pub(super) now: i64,
 }
 
 impl Bench {
@@ -267,6 +267,7 @@ impl Bench {
             Event::Start
             | Event::Timer
             | Event::LaunchRefused { .. }
+            | Event::LaunchDelayed { .. }
             | Event::ArtifactLookedUp { .. }
             | Event::CacheLookedUp { .. }
             | Event::Terminate { .. } => 0,

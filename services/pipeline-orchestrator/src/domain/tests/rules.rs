@@ -298,6 +298,61 @@ fn a_refused_launch_fails_the_task() {
 }
 
 #[test]
+fn a_program_that_the_runner_does_not_take_says_why_until_it_does() {
+    let mut bench = Bench::started(flat(&[("a", &[])]), json!({}));
+    let delayed = |bench: &Bench, cause: &str| Event::LaunchDelayed {
+        workload_id: bench.workload("a"),
+        cause: cause.to_owned(),
+    };
+    let (full, gone) = (delayed(&bench, "full"), delayed(&bench, "gone"));
+    bench.step(full.clone());
+    let shown = |bench: &Bench| {
+        let task = bench.get("a");
+        let attempt = task.last_attempt().unwrap();
+        assert_eq!(attempt.message, task.body.message);
+        (
+            task.status,
+            task.body.reason.clone(),
+            attempt.message.clone(),
+        )
+    };
+    let said = |cause: &str| {
+        let message = format!("the runner does not take it yet and is asked again: {cause}");
+        (TaskStatus::Ready, "LAUNCH_WAITS".to_owned(), message)
+    };
+    assert_eq!(shown(&bench), said("full"));
+    assert_eq!(bench.step(full), Outcome::default(), "nothing new");
+    let launch = bench.restart();
+    assert!(matches!(&launch[..], [Effect::Launch { .. }]));
+    bench.step(gone.clone());
+    assert_eq!(shown(&bench), said("gone"));
+    let queued = WorkloadState::Queued { position: 1 };
+    bench.step(update(&bench.workload("a"), 1, queued));
+    let nothing = (TaskStatus::Ready, String::new(), String::new());
+    assert_eq!(shown(&bench), nothing);
+    assert_eq!(bench.step(gone), Outcome::default(), "it is late");
+    bench.succeed("a");
+    assert_eq!(bench.state.run.status, RunStatus::Succeeded);
+}
+
+#[test]
+fn a_program_that_the_runner_does_not_take_can_be_stopped() {
+    let mut bench = Bench::started(flat(&[("a", &[])]), json!({}));
+    let delayed = Event::LaunchDelayed {
+        workload_id: bench.workload("a"),
+        cause: "x".repeat(5_000),
+    };
+    bench.step(delayed.clone());
+    assert!(bench.get("a").body.message.len() < 1_100);
+    bench.step(Event::Terminate {
+        exit_tasks: false,
+        reason: "enough".into(),
+    });
+    assert_eq!(bench.get("a").body.reason, "TERMINATED");
+    assert_eq!(bench.step(delayed), Outcome::default());
+}
+
+#[test]
 fn a_pipeline_without_end_fails_by_name() {
     let body = |tasks| component(pipeline_spec::plan::Body::Dag(dag(tasks)));
     let twice = |name: &str| body(vec![task("l", name, &[]), task("r", name, &[])]);
