@@ -13,6 +13,8 @@ use crate::domain::{
 
 /// Parameters or metrics of a run that it is found by.
 const MAX_FACTS: usize = 500;
+/// Bytes of the parameters of a run that a list shows before the run has begun.
+const MAX_GIVEN: i64 = 8 << 10;
 /// Bytes of a name; longer ones are not kept.
 const MAX_NAME: usize = 255;
 const METRICS: &str = "system.Metrics";
@@ -216,7 +218,8 @@ pub(crate) async fn among(
     read_fitting(conn, found).await
 }
 
-/// Reads the first runs that fit, with what they are found by, into one page; also returns the others.
+/// Reads the first runs of which what they are found by fits into one page; also returns the others. Of the parameters
+/// that were given stays what a list shows, so that large ones make no page shorter.
 async fn read_fitting(
     conn: &mut Conn,
     mut found: Vec<Sized>,
@@ -230,25 +233,47 @@ async fn read_fitting(
     let (statement, args) = builder.finish();
     let facts: Vec<Sized> = conn.fetch_all(statement, args).await?;
     let facts: HashMap<RunId, i64> = facts.into_iter().map(|run| (run.id, run.bytes)).collect();
-    let sizes = found
-        .iter()
-        .map(|run| run.bytes + facts.get(&run.id).copied().unwrap_or(0));
-    let left = found.split_off(fitting(sizes));
+    let shown = |run: &Sized| run.bytes.min(MAX_GIVEN) + facts.get(&run.id).copied().unwrap_or(0);
+    let left = found.split_off(fitting(found.iter().map(shown)));
+    let mut records = Vec::with_capacity(found.len());
+    let mut rest = &found[..];
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(fitting(rest.iter().map(|run| run.bytes)));
+        records.extend(read(conn, now).await?);
+        rest = later;
+    }
+    Ok((records, left.into_iter().map(|run| run.id).collect()))
+}
+
+async fn read(conn: &mut Conn, runs: &[Sized]) -> Result<Vec<RunRecord>, Error> {
     let mut builder = Builder::new("SELECT ");
     builder.push(text::RUN_COLUMNS);
     builder.push(" FROM runs WHERE runs.id IN (");
-    builder.bind_list(found.iter().map(|run| run.id)).push(")");
+    builder.bind_list(runs.iter().map(|run| run.id)).push(")");
     let (statement, args) = builder.finish();
     let records: Vec<RunRecord> = conn.fetch_all(statement, args).await?;
     let mut by_id: HashMap<RunId, RunRecord> = records
         .into_iter()
         .map(|record| (record.run.id, record))
         .collect();
-    let records = found.iter().filter_map(|run| by_id.remove(&run.id));
-    Ok((
-        records.collect(),
-        left.into_iter().map(|run| run.id).collect(),
-    ))
+    let in_order = runs.iter().filter_map(|run| by_id.remove(&run.id));
+    Ok(in_order.map(shortened).collect())
+}
+
+/// With the beginnings of the parameters that were given, as text.
+fn shortened(mut record: RunRecord) -> RunRecord {
+    let given = std::mem::take(&mut record.run.body.parameters);
+    let (mut bytes, mut kept) = (0, serde_json::Map::new());
+    for (name, value) in given.into_iter().take(MAX_FACTS) {
+        let value = cut(&pipeline_spec::text_form(&value));
+        bytes += name.len() + value.len();
+        if bytes as i64 > MAX_GIVEN {
+            break;
+        }
+        kept.insert(name, value.into());
+    }
+    record.run.body.parameters = kept;
+    record
 }
 
 pub(crate) fn among_statement(conditions: &[Condition], ids: &[RunId]) -> (Sql, Vec<Value>) {
