@@ -47,6 +47,16 @@ test("a page holds as many as it may, and none from beyond it", () => {
   assert.deepEqual([ids(short), short.more], ["cb", true]);
 });
 
+test("a page that the server ended early is not asked for again", () => {
+  const list = new RunList(50);
+  list.update(whole([run("d", 4), run("c", 3)], "more"));
+  assert.deepEqual([list.more, list.thin], [true, false]);
+  list.update(part([], ["d"]));
+  assert.equal(list.thin, false);
+  list.update(part([], ["c"]));
+  assert.equal(list.thin, true);
+});
+
 test("a time is written as filters take it", () => {
   assert.equal(instant({ ...at(0), seconds: 1_800_000_000n, nanos: 1000 }), "2027-01-15T08:00:00.000001000Z");
 });

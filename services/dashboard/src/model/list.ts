@@ -8,6 +8,8 @@ export class RunList {
   known = false;
   /** Whether there are older ones. */
   more = false;
+  /** The most runs that it held since the last page; the server may end a page early. */
+  private held = 0;
 
   /** Holds `size` runs at most. */
   constructor(public size: number) {}
@@ -18,6 +20,7 @@ export class RunList {
       this.runs = said.runs;
       this.more = said.nextPageToken !== "";
       this.known = true;
+      this.held = said.runs.length;
       return;
     }
     const last = this.runs.at(-1);
@@ -29,11 +32,12 @@ export class RunList {
     const all = [...kept, ...fresh].sort(newestFirst);
     this.more ||= all.length > this.size;
     this.runs = all.slice(0, this.size);
+    this.held = Math.max(this.held, this.runs.length);
   }
 
   /** Whether so many runs have gone that the page is to be asked for again. */
   get thin(): boolean {
-    return this.more && this.runs.length < this.size / 2;
+    return this.more && this.runs.length < this.held / 2;
   }
 }
 
