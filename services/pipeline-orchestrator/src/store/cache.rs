@@ -9,6 +9,8 @@ use sql::{Builder, Conn, Db, Error, FromRow, Row, Value, args};
 use super::cache_sql as text;
 use crate::domain::{CacheEntry, KeyKind, Outputs};
 
+/// Entries of a key that are looked at: those that are not used since they are too old may be many.
+const LOOKED_AT: u32 = 20;
 /// Keys of one look-up: well below what a statement can bind.
 const CHUNK: usize = 500;
 
@@ -72,7 +74,7 @@ impl FromRow for Found {
     }
 }
 
-/// What the cache has for keys of a pipeline, newest first for each.
+/// What the cache has for keys of a pipeline, newest first for each, and not more than are worth a look.
 pub(crate) async fn look_up(
     db: &Db,
     pipeline: &str,
@@ -81,8 +83,9 @@ pub(crate) async fn look_up(
     let mut by_key: HashMap<String, Vec<Found>> = HashMap::new();
     for chunk in keys.chunks(CHUNK) {
         let mut builder = Builder::new(text::LOOK_UP);
-        builder.bind(pipeline).push(" AND cache_entries.key IN (");
+        builder.bind(pipeline).push(" AND key IN (");
         builder.bind_list(chunk.iter().map(String::as_str));
+        builder.push(")) AS placed WHERE place <= ").bind(LOOKED_AT);
         builder.push(") ORDER BY cache_entries.created_at DESC, cache_entries.id DESC");
         let (sql, args) = builder.finish();
         let found: Vec<Found> = db.fetch_all(sql, args).await?;

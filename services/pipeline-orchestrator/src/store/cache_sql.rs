@@ -52,7 +52,9 @@ pub(crate) const LOOK_UP: &str = concat!(
     ", cache_entries.running, ",
     "(runs.id IS NULL OR runs.status IN ('SUCCEEDED', 'FAILED', 'CANCELED')) AS run_ended ",
     "FROM cache_entries LEFT JOIN runs ON runs.id = cache_entries.run_id ",
-    "WHERE cache_entries.namespace = '' AND cache_entries.pipeline_name = "
+    "WHERE cache_entries.id IN (SELECT id FROM (SELECT id, ROW_NUMBER() OVER ",
+    "(PARTITION BY key, running ORDER BY created_at DESC, id DESC) AS place FROM cache_entries ",
+    "WHERE namespace = '' AND pipeline_name = "
 );
 /// The beginning of a look-up of several tasks.
 pub(crate) const RUNNING: &str = "SELECT id AS value FROM cache_entries WHERE running AND id IN (";

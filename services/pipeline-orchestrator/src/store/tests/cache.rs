@@ -210,3 +210,26 @@ async fn entries_are_listed_newest_first_and_purged_when_expired() {
         assert_eq!(page("", i64::MAX, 9).await, [4, 3, 1]);
     }
 }
+
+#[tokio::test]
+async fn only_the_newest_entries_of_a_key_are_looked_at() {
+    for opened in both().await {
+        let db = &opened.db;
+        let run = run_of(db, "one").await;
+        for id in 1..=25 {
+            let mut entry = entry(id, run, "k");
+            entry.created_at = micros(id);
+            assert!(lead(db, &entry).await);
+            // The newest still runs.
+            if id < 25 {
+                succeed(db, &entry).await;
+            }
+        }
+        let found = cache::look_up(db, "p", &["k".to_owned(), "other".to_owned()]).await;
+        let found = &found.unwrap()["k"];
+        let ids: Vec<i64> = found.iter().map(|one| one.entry.id.0).collect();
+        let expected: Vec<i64> = (5..=25).rev().collect();
+        assert_eq!(ids, expected);
+        assert!(found[0].running && found[1..].iter().all(|one| !one.running));
+    }
+}
