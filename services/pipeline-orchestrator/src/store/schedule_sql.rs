@@ -97,6 +97,9 @@ statements! {
     /// In the order of the slots, after ($2, $3). A blocked schedule waits, unless the clock was set back since.
     DUE_SCHEDULES = due_schedules!(schedule_columns);
     DUE_SCHEDULES_SIZES = due_schedules!(bytes);
+    /// Whose cursor is ahead of an instant.
+    AHEAD_SCHEDULES =
+        "SELECT id AS value FROM schedules WHERE enabled AND cursor_at > $1 AND id > $2 ORDER BY id LIMIT $3";
     NEXT_DUE = "SELECT MIN(next_at) AS value FROM schedules WHERE enabled AND next_at > 0 AND next_at > $1";
     /// Those of backfills have a limit of their own.
     ACTIVE_RUNS =

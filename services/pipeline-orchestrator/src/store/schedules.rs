@@ -78,6 +78,37 @@ impl FromRow for Listed {
     }
 }
 
+/// A row of a list that is worked through: one that cannot be read does not hide the others.
+pub(crate) enum Readable<T> {
+    Yes(T),
+    /// The id, the slot that is due, and why.
+    No(String, i64, Error),
+}
+
+impl<T> Readable<T> {
+    fn of(row: &Row, read: Result<T, Error>, place: &str) -> Result<Self, Error> {
+        match read {
+            Ok(found) => Ok(Self::Yes(found)),
+            Err(error @ Error::Corrupt { .. }) => {
+                Ok(Self::No(row.get("id")?, row.get(place)?, error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl FromRow for Readable<Schedule> {
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        Self::of(row, Schedule::from_row(row), "next_at")
+    }
+}
+
+impl FromRow for Readable<Backfill> {
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        Self::of(row, Backfill::from_row(row), "created_at")
+    }
+}
+
 fn document<T: serde::de::DeserializeOwned>(row: &Row) -> Result<T, Error> {
     let body: String = row.get("body")?;
     serde_json::from_str(&body).map_err(|error| Error::corrupt("body", error))
@@ -202,11 +233,22 @@ pub(crate) async fn due(
     now: Timestamp,
     after: (i64, String),
     limit: u32,
-) -> Result<Vec<Schedule>, Error> {
+) -> Result<Vec<Readable<Schedule>>, Error> {
     let unreal = now.plus(LONGEST_BLOCK);
     let args = args![now, after.0, after.1, unreal, limit];
     let page = conn.fetch_fitting(text::DUE_SCHEDULES_SIZES, text::DUE_SCHEDULES, args);
     Ok(page.await?.0)
+}
+
+/// The ids of schedules whose cursor is ahead of an instant, after an id.
+pub(crate) async fn ahead(
+    conn: &mut Conn,
+    of: Timestamp,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<String>, Error> {
+    conn.fetch_all(text::AHEAD_SCHEDULES, args![of, after, limit])
+        .await
 }
 
 /// The earliest slot after an instant.
@@ -292,7 +334,7 @@ pub(crate) async fn active_backfills(
     now: Timestamp,
     after: &str,
     limit: u32,
-) -> Result<Vec<Backfill>, Error> {
+) -> Result<Vec<Readable<Backfill>>, Error> {
     let args = args![now, after, now.plus(LONGEST_BLOCK), limit];
     let page = conn.fetch_fitting(text::ACTIVE_BACKFILLS_SIZES, text::ACTIVE_BACKFILLS, args);
     Ok(page.await?.0)

@@ -8,7 +8,7 @@ use reconcile::{Next, Reconciler, Report};
 use super::RunEngine;
 use super::slots::{Failure, Made};
 use crate::app::App;
-use crate::store::schedules;
+use crate::store::schedules::{self, Readable};
 
 /// Schedules that are read at a time.
 const PAGE: u32 = 100;
@@ -44,6 +44,7 @@ impl Scheduler {
     async fn look(&self) -> Result<Report, Failure> {
         let mut report = Report::default();
         let now = self.clock.now();
+        self.outran(now, &mut report).await?;
         self.due_schedules(now, &mut report).await?;
         self.due_backfills(now, &mut report).await?;
         let read = self
@@ -57,6 +58,36 @@ impl Scheduler {
         Ok(report)
     }
 
+    /// Lets schedules go on whose cursor a clock that was ahead once has moved into the future.
+    async fn outran(&self, now: Timestamp, report: &mut Report) -> Result<(), Failure> {
+        let mut after = String::new();
+        loop {
+            let place = after.clone();
+            let read = self.app.db().read(move |conn| {
+                Box::pin(async move { schedules::ahead(conn, now, &place, PAGE).await })
+            });
+            let ahead: Vec<String> = read.await?;
+            let Some(last) = ahead.last() else {
+                return Ok(());
+            };
+            after.clone_from(last);
+            for id in ahead {
+                let Ok(id) = id.parse() else { continue };
+                match self.follow_clock_back(id, now).await {
+                    Ok(true) => {
+                        report.changed += 1;
+                        tracing::warn!(schedule = %id, "the clock was set back; the schedule goes on from now");
+                    }
+                    Ok(false) => {}
+                    Err(Failure::Sql(error @ sql::Error::Corrupt { .. })) => {
+                        unreadable(&format!("schedule {id}"), &error, report);
+                    }
+                    Err(failure) => return Err(failure),
+                }
+            }
+        }
+    }
+
     async fn due_schedules(&self, now: Timestamp, report: &mut Report) -> Result<(), Failure> {
         let mut after = (0, String::new());
         loop {
@@ -68,14 +99,24 @@ impl Scheduler {
             let Some(last) = due.last() else {
                 return Ok(());
             };
-            after = (
-                last.next_at.map_or(0, Timestamp::as_micros),
-                last.id.to_string(),
-            );
+            after = match last {
+                Readable::Yes(last) => (
+                    last.next_at.map_or(0, Timestamp::as_micros),
+                    last.id.to_string(),
+                ),
+                Readable::No(id, next_at, _) => (*next_at, id.clone()),
+            };
             for schedule in due {
-                let id = schedule.id;
-                let made = self.make_due(schedule, now).await?;
-                note(made, &format!("schedule {id}"), report);
+                match schedule {
+                    Readable::Yes(schedule) => {
+                        let id = schedule.id;
+                        let made = self.make_due(schedule, now).await?;
+                        note(made, &format!("schedule {id}"), report);
+                    }
+                    Readable::No(id, _, error) => {
+                        unreadable(&format!("schedule {id}"), &error, report);
+                    }
+                }
             }
         }
     }
@@ -91,14 +132,31 @@ impl Scheduler {
             let Some(last) = active.last() else {
                 return Ok(());
             };
-            after = last.id.to_string();
+            after = match last {
+                Readable::Yes(last) => last.id.to_string(),
+                Readable::No(id, ..) => id.clone(),
+            };
             for backfill in active {
-                let id = backfill.id;
-                let made = self.make_backfill(backfill, now).await?;
-                note(made, &format!("backfill {id}"), report);
+                match backfill {
+                    Readable::Yes(backfill) => {
+                        let id = backfill.id;
+                        let made = self.make_backfill(backfill, now).await?;
+                        note(made, &format!("backfill {id}"), report);
+                    }
+                    Readable::No(id, _, error) => {
+                        unreadable(&format!("backfill {id}"), &error, report);
+                    }
+                }
             }
         }
     }
+}
+
+/// The others go on.
+fn unreadable(what: &str, error: &sql::Error, report: &mut Report) {
+    report.examined += 1;
+    report.failed += 1;
+    tracing::error!(what, error = aip::chain(error), "a row cannot be read");
 }
 
 fn note(made: Made, what: &str, report: &mut Report) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clock::Timestamp;
-use ids::RunId;
+use ids::{RunId, ScheduleId};
 use sql::Conn;
 
 use super::schedules::Scheduler;
@@ -83,7 +83,7 @@ impl Scheduler {
         let epoch = self.engine.0.epoch();
         let prepared = async {
             let resolved = self.app.runnable(&schedule).await?;
-            Ok::<_, Failure>((resolved, self.trigger(&schedule)?))
+            Ok::<_, Failure>((resolved, trigger(&schedule, self.app.time_zone())?))
         };
         let made = match prepared.await {
             Ok((resolved, trigger)) => {
@@ -108,13 +108,27 @@ impl Scheduler {
         }
     }
 
-    fn trigger(&self, schedule: &Schedule) -> Result<Trigger, Error> {
-        let mut faults = Violations::new();
-        let body = &schedule.body;
-        let anchor = Timestamp::from_micros(body.anchor);
-        let zone = self.app.time_zone();
-        let trigger = body.trigger.parse("trigger", anchor, zone, &mut faults);
-        trigger.ok_or_else(|| Error::Invalid(faults.into_vec()))
+    /// Brings a schedule back whose cursor is in the future; false when it is where it belongs.
+    pub(super) async fn follow_clock_back(
+        &self,
+        id: ScheduleId,
+        now: Timestamp,
+    ) -> Result<bool, Failure> {
+        let epoch = self.engine.0.epoch();
+        let zone = self.app.time_zone().to_owned();
+        let write = self.app.db().write(move |conn| {
+            Box::pin(async move {
+                fence(conn, epoch).await?;
+                let locked = schedules::lock(conn, id).await?;
+                let Some(mut schedule) = locked.filter(|found| found.outran(now)) else {
+                    return Ok(false);
+                };
+                schedule.follow_clock_back(now);
+                schedule.next_at = trigger(&schedule, &zone)?.next_after(schedule.cursor);
+                Ok(schedules::update(conn, &schedule).await?)
+            })
+        });
+        write.await
     }
 
     fn announce(&self, runs: Vec<RunId>) -> Made {
@@ -193,6 +207,15 @@ impl Scheduler {
             }
         }
     }
+}
+
+/// When a schedule makes runs; `zone` is the server's.
+fn trigger(schedule: &Schedule, zone: &str) -> Result<Trigger, Error> {
+    let mut faults = Violations::new();
+    let body = &schedule.body;
+    let anchor = Timestamp::from_micros(body.anchor);
+    let trigger = body.trigger.parse("trigger", anchor, zone, &mut faults);
+    trigger.ok_or_else(|| Error::Invalid(faults.into_vec()))
 }
 
 /// Only the newest process makes runs.

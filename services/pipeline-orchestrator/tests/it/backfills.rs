@@ -19,6 +19,22 @@ impl Server {
         ScheduleServiceClient::new(channel)
     }
 
+    /// Waits until the next slot of a schedule is so many seconds after the start.
+    pub(crate) async fn wait_for_next(&self, id: &str, expected: i64) {
+        let probe = async || {
+            let request = own::GetScheduleRequest {
+                schedule_id: id.to_owned(),
+            };
+            let found = self.schedules().get_schedule(request).await.unwrap();
+            let next = found.into_inner().next_slots.first().copied();
+            match next.map(|next| next.seconds - START) {
+                Some(next) if next == expected => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        };
+        testkit::eventually("the next slot", Duration::from_secs(20), probe).await;
+    }
+
     async fn hourly(&self, spec: &Value, parameters: &Value) -> own::Schedule {
         let request = own::CreateScheduleRequest {
             display_name: "load".to_owned(),

@@ -12,7 +12,7 @@ mod pipelines;
 mod private;
 mod recurring;
 mod runs;
-mod sizes;
+mod schedule_faults;
 mod support;
 mod v1;
 mod watched_lists;

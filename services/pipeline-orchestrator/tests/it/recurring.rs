@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{START, Server, importer, object, program, servers};
 
-fn every(seconds: i64) -> kfp::Trigger {
+pub(crate) fn every(seconds: i64) -> kfp::Trigger {
     let periodic = kfp::PeriodicSchedule {
         interval_second: seconds,
         ..Default::default()
@@ -19,7 +19,7 @@ fn every(seconds: i64) -> kfp::Trigger {
     }
 }
 
-fn cron(text: &str) -> kfp::Trigger {
+pub(crate) fn cron(text: &str) -> kfp::Trigger {
     let cron = kfp::CronSchedule {
         cron: text.to_owned(),
         ..Default::default()
@@ -29,7 +29,7 @@ fn cron(text: &str) -> kfp::Trigger {
     }
 }
 
-fn schedule(name: &str, spec: &Value, trigger: kfp::Trigger) -> kfp::RecurringRun {
+pub(crate) fn schedule(name: &str, spec: &Value, trigger: kfp::Trigger) -> kfp::RecurringRun {
     kfp::RecurringRun {
         display_name: name.to_owned(),
         pipeline_source: Some(PipelineSource::PipelineSpec(object(spec))),
@@ -47,7 +47,10 @@ fn parameters(values: &Value) -> Option<kfp::RuntimeConfig> {
 }
 
 impl Server {
-    async fn schedule(&self, run: kfp::RecurringRun) -> Result<kfp::RecurringRun, tonic::Status> {
+    pub(crate) async fn schedule(
+        &self,
+        run: kfp::RecurringRun,
+    ) -> Result<kfp::RecurringRun, tonic::Status> {
         let request = kfp::CreateRecurringRunRequest {
             recurring_run: Some(run),
         };
@@ -55,7 +58,7 @@ impl Server {
         created.map(tonic::Response::into_inner)
     }
 
-    async fn recurring_run(&self, id: &str) -> kfp::RecurringRun {
+    pub(crate) async fn recurring_run(&self, id: &str) -> kfp::RecurringRun {
         let request = kfp::GetRecurringRunRequest {
             recurring_run_id: id.to_owned(),
         };
@@ -63,7 +66,7 @@ impl Server {
         found.unwrap().into_inner()
     }
 
-    async fn enable(&self, id: &str) {
+    pub(crate) async fn enable(&self, id: &str) {
         let request = kfp::EnableRecurringRunRequest {
             recurring_run_id: id.to_owned(),
         };
@@ -84,7 +87,7 @@ impl Server {
     }
 
     /// Moves the clock; somebody who touches a schedule makes the service look at it.
-    async fn pass(&self, seconds: u64, id: &str) {
+    pub(crate) async fn pass(&self, seconds: u64, id: &str) {
         self.hand.advance(Duration::from_secs(seconds));
         self.enable(id).await;
     }
@@ -122,7 +125,7 @@ impl Server {
     }
 
     /// Waits until every run of a schedule has ended.
-    async fn wait_for_ends(&self, id: &str, count: usize) -> Vec<kfp::Run> {
+    pub(crate) async fn wait_for_ends(&self, id: &str, count: usize) -> Vec<kfp::Run> {
         let probe = async || {
             let runs = self.made(id).await;
             let ended = |run: &kfp::Run| run.state() == kfp::RuntimeState::Succeeded;
@@ -139,7 +142,7 @@ impl Server {
     }
 }
 
-fn slots(runs: &[kfp::Run]) -> Vec<i64> {
+pub(crate) fn slots(runs: &[kfp::Run]) -> Vec<i64> {
     let seconds = |run: &kfp::Run| run.scheduled_at.unwrap().seconds - START;
     runs.iter().map(seconds).collect()
 }

@@ -23,6 +23,7 @@ pub(crate) struct Server {
     pub(crate) dir: TempDir,
     pub(crate) supervisor: runtime::Supervisor,
     metrics: runtime::Metrics,
+    config: Config,
     _service: Service,
 }
 
@@ -60,11 +61,20 @@ pub(crate) async fn open(dir: TempDir, url: Option<String>) -> Server {
         dir,
         supervisor: host.supervisor,
         metrics: host.metrics,
+        config,
         _service: service,
     }
 }
 
 impl Server {
+    /// The service's database, for what no call does to it.
+    pub(crate) async fn database(&self) -> sql::Db {
+        let migrations = flumina_pipeline_orchestrator::store::migrations();
+        sql::Db::open(&self.config.database(), &migrations)
+            .await
+            .unwrap()
+    }
+
     pub(crate) fn channel(&self, service: &str) -> Channel {
         self.switchboard
             .channel(&format!("kubeflow.pipelines.backend.api.v2beta1.{service}"))

@@ -5,7 +5,8 @@
 //!
 //! A clock that is set forward makes the slots in between late, as a server that was down does: with catch-up each of
 //! them is made, one after the other, without it only the newest. A clock that is set back makes nothing until it has
-//! passed the cursor again. What changes of the offset of a time zone mean is said at [`Trigger::next_after`].
+//! passed the cursor again; when that is more than an hour away, the cursor follows it, and slots that have their runs are
+//! passed over. What changes of the offset of a time zone mean is said at [`Trigger::next_after`].
 
 mod cron;
 mod record;

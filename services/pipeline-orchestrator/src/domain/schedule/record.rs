@@ -1,6 +1,7 @@
 //! Schedules and backfills as they are kept, and the runs that they make.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clock::Timestamp;
 use ids::{BackfillId, ExperimentId, PipelineId, PipelineVersionId, RunId, ScheduleId};
@@ -25,6 +26,10 @@ pub static SCHEDULE_FIELDS: Fields = Fields {
         Field::text("description", &[], "schedules.description"),
     ],
 };
+
+/// How far the cursor may be ahead of the time before a schedule follows a clock that was set back. Small corrections make
+/// it wait, so that nothing depends on them.
+const SET_BACK: Duration = Duration::from_secs(3600);
 
 /// A schedule.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +64,29 @@ pub struct Schedule {
     pub version: i64,
     /// The rest.
     pub body: ScheduleBody,
+}
+
+impl Schedule {
+    /// Whether the cursor is so far ahead of the time that the clock must have been set back since, and more than a little.
+    /// A start in the future is no sign of that.
+    pub fn outran(&self, now: Timestamp) -> bool {
+        self.cursor > self.earliest(now).plus(SET_BACK)
+    }
+
+    /// Goes on from now, on the grid that it had: otherwise it would be silent until the time of the mistake has come. A
+    /// slot that has a run already does not get another.
+    pub fn follow_clock_back(&mut self, now: Timestamp) {
+        self.cursor = self.earliest(now);
+        // It was set while the clock was ahead.
+        self.body.anchor = self.body.anchor.min(now.as_micros());
+        self.blocked_until = None;
+    }
+
+    /// The earliest cursor that makes sense.
+    fn earliest(&self, now: Timestamp) -> Timestamp {
+        let start = self.body.trigger.start.map(Timestamp::from_micros);
+        start.map_or(now, |start| start.max(now))
+    }
 }
 
 /// What the runs of a schedule execute.

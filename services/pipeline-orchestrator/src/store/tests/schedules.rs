@@ -3,7 +3,7 @@
 use ids::{BackfillId, ScheduleId};
 use serde_json::{Map, json};
 
-use super::super::schedules;
+use super::super::schedules::{self, Readable};
 use super::*;
 use crate::domain::schedule::{
     Backfill, BackfillBody, BackfillState, Schedule, ScheduleBody, ScheduleSource, Timing,
@@ -60,9 +60,16 @@ async fn due(db: &Db, now: i64, after: (i64, &str)) -> Vec<String> {
     let read = db.read(move |conn| {
         Box::pin(async move { schedules::due(conn, micros(now), place, 2).await })
     });
-    let found: Result<Vec<Schedule>, Error> = read.await;
-    let found = found.unwrap().into_iter();
+    let found: Result<Vec<Readable<Schedule>>, Error> = read.await;
+    let found = found.unwrap().into_iter().map(readable);
     found.map(|schedule| schedule.display_name).collect()
+}
+
+fn readable<T>(row: Readable<T>) -> T {
+    match row {
+        Readable::Yes(found) => found,
+        Readable::No(id, _, error) => panic!("{id}: {error}"),
+    }
 }
 
 #[tokio::test]
@@ -171,6 +178,7 @@ async fn runs_of_a_schedule_are_counted_apart_from_those_of_its_backfills() {
         let read = db.read(move |conn| {
             Box::pin(async move {
                 let active = schedules::active_backfills(conn, micros(60), "", 5).await?;
+                let active: Vec<_> = active.into_iter().map(readable).collect();
                 let of = schedules::backfills_of(conn, id, (i64::MAX, String::new()), 5).await?;
                 Ok::<_, Error>((active, of, schedules::count_backfills(conn, id).await?))
             })
