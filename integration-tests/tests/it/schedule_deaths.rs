@@ -43,7 +43,7 @@ async fn survives(case: &Case) {
     let witness = node.witness();
     let pipeline = Pipeline::new("tick").step(Step::witnessed("one", &witness, ""));
     node.start(&Options::default().boot("boot-one"));
-    let schedule = create(&node, &pipeline).await;
+    let (schedule, created) = create(&node, &pipeline).await;
     for hit in case.hits {
         node.kill();
         // It may die before it is ready: a slot that came meanwhile is made at once.
@@ -74,8 +74,8 @@ async fn survives(case: &Case) {
         .map(|run| run.scheduled_at.unwrap().seconds)
         .collect();
     seconds.sort_unstable();
-    let first = seconds[0];
-    let expected: Vec<i64> = (first..).take(seconds.len()).collect();
+    // The first slot is a second after the schedule was set, in whole seconds.
+    let expected: Vec<i64> = (created + 1..).take(seconds.len()).collect();
     assert_eq!(seconds, expected, "{case:?}");
     for run in made {
         node.client().wait_end(&run.run_id).await;
@@ -89,8 +89,8 @@ fn schedules(node: &Node) -> ScheduleServiceClient<rpc::Channel> {
     ScheduleServiceClient::new(node.client().channel())
 }
 
-/// A schedule with a slot each second.
-async fn create(node: &Node, pipeline: &Pipeline) -> String {
+/// A schedule with a slot each second, and the second in which it was set.
+async fn create(node: &Node, pipeline: &Pipeline) -> (String, i64) {
     let spec = own::run_source::Source::PipelineSpec(structure(&pipeline.spec()));
     let request = own::CreateScheduleRequest {
         display_name: "tick".to_owned(),
@@ -103,7 +103,8 @@ async fn create(node: &Node, pipeline: &Pipeline) -> String {
         ..Default::default()
     };
     let created = schedules(node).create_schedule(request).await.unwrap();
-    created.into_inner().schedule_id
+    let created = created.into_inner();
+    (created.schedule_id, created.created_at.unwrap().seconds)
 }
 
 async fn runs(node: &Node, schedule: &str) -> Vec<own::RunSummary> {
