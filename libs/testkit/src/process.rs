@@ -121,6 +121,7 @@ impl Process {
             status.ok_or_else(|| output.lock().all.join("\n"))
         });
         self.ended = Some(status);
+        self.output.wait_for_the_end();
         status
     }
 
@@ -150,6 +151,16 @@ impl Drop for Process {
 impl Output {
     fn lock(&self) -> std::sync::MutexGuard<'_, Lines> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for what a program that has ended still printed. Somebody whom it started may hold its outputs open.
+    fn wait_for_the_end(&self) {
+        let deadline = Deadline::after(Duration::from_secs(2));
+        let mut lines = self.lock();
+        while lines.closed < 2 && !deadline.passed() {
+            let waited = self.changed.wait_timeout(lines, deadline.remaining());
+            lines = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     fn collect(self: &Arc<Self>, from: impl Read + Send + 'static) {
@@ -189,7 +200,8 @@ mod tests {
     fn a_line_is_waited_for_on_either_output() {
         let process = shell("echo first; echo ready http://x >&2; exec sleep 60");
         assert_eq!(process.wait_for_line("ready ", LIMIT), "http://x");
-        assert!(process.output().contains("first"));
+        assert_eq!(process.wait_for_line("first", LIMIT), "");
+        assert_eq!(process.output().lines().count(), 2);
     }
 
     #[test]
@@ -225,7 +237,9 @@ mod tests {
 
     #[test]
     fn the_exit_status_is_returned() {
-        assert_eq!(shell("exit 3").wait(LIMIT).code(), Some(3));
+        let mut process = shell("echo last; exit 3");
+        assert_eq!(process.wait(LIMIT).code(), Some(3));
+        assert_eq!(process.output(), "last");
         assert_eq!(shell("exec sleep 60").kill().code(), None);
     }
 }
