@@ -43,7 +43,7 @@ pub fn down(dir: &Path) -> Result<Down, Error> {
         });
     }
     let dir = DataDir::existing(dir)?;
-    let (locked, was_running) = match dir.clone().lock() {
+    let (locked, was_running) = match lock_from_nobody(&dir) {
         Ok(locked) => (locked, false),
         Err(Error::InUse { .. }) => {
             let locked = stop_process(&dir).and_then(|()| dir.clone().lock_after_another());
@@ -67,6 +67,14 @@ pub fn down(dir: &Path) -> Result<Down, Error> {
         was_running,
         stopped_steps,
     })
+}
+
+/// Takes a directory that no fleet uses. Where nobody says that he does, somebody may be about to, or have just ended.
+fn lock_from_nobody(dir: &DataDir) -> Result<Locked, Error> {
+    match dir.clone().lock() {
+        Err(Error::InUse { .. }) if dir.up().is_none() => dir.clone().lock_after_another(),
+        other => other,
+    }
 }
 
 /// Asks the process that uses the directory to stop its steps and end, and waits for its end. The request is written only
